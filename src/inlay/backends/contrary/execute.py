@@ -1,0 +1,153 @@
+"""The contrary device: static buckets, its own memory, completion on its own thread. Computes with torch inside."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inlay.backends.arena import ContraryBuffer, DeviceMemory, Lease, physical_shape
+from inlay.backends.contrary.support import NAME
+from inlay.backends.ports import check_buffer, check_shape, check_sizes
+from inlay.backends.seam import Array, Buffer
+from inlay.backends.weights import map_weights
+from inlay.errors import ArtifactError, DeviceError, InlayError, InputError, UnsupportedError
+from inlay.graph.capture import load_graph
+from inlay.models import numpy_dtype
+from inlay.specs.artifact import ArtifactManifest, ShapeBuckets, WeightMap
+from inlay.specs.stage import StageShape
+
+GRAPH_FILE = "graph.pt2"
+OPTIONS = ("memory",)
+Function = Callable[..., tuple[torch.Tensor, ...]]
+
+
+class ContraryExecutable:
+    """Runs on a thread of its own; `run` is `start` and then waiting. R must be B (a row each) or B * T (all of them)."""
+
+    def __init__(
+        self, function: Function, weights: list[torch.Tensor], memory: DeviceMemory, *, manifest: ArtifactManifest,
+        buckets: ShapeBuckets, stage: StageShape,
+    ) -> None:  # fmt: skip
+        self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self.memory = memory
+        self.report = {"precision": "float32", "kv": manifest.precision.kv}
+        self._ports = (*self.inputs, *self.outputs)
+        self._pasts = range(3, stage.inputs)
+        self._kv = numpy_dtype(manifest.precision.kv)
+        self._buckets = buckets
+        self._function, self._weights = function, weights
+        self._lease: Lease | None = memory.take(sum(weight.numel() * weight.element_size() for weight in weights))
+        self._bound: list[ContraryBuffer | None] = [None] * len(self._ports)
+        self._failure: BaseException | None = None
+        self._idle = threading.Event()
+        self._idle.set()
+        self._work: queue.SimpleQueue[dict[str, int] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="contrary", daemon=True)
+        self._thread.start()
+
+    def allocate(self, port: int, shape: tuple[int, ...]) -> ContraryBuffer:
+        check_shape(self._ports[port], shape)
+        dtype, blocked = self._ports[port].dtype, port in self._pasts
+        stored = self._kv if len(shape) == 4 else np.dtype(dtype)
+        lease = self.memory.take(math.prod(physical_shape(shape, blocked=blocked)) * stored.itemsize)
+        return ContraryBuffer(shape, dtype, blocked=blocked, stored=stored, lease=lease)
+
+    def bind(self, port: int, buffer: Buffer) -> None:
+        self._must_be_idle()
+        if not isinstance(buffer, ContraryBuffer):
+            raise DeviceError(f"{NAME} cannot bind a {type(buffer).__name__}, expected a buffer of its own")
+        check_buffer(self._ports[port], buffer)
+        self._bound[port] = buffer
+
+    def start(self, sizes: Mapping[str, int]) -> None:
+        self._must_be_idle()
+        _check_buckets(self._buckets, sizes)
+        check_sizes(self._ports, self._bound, sizes)
+        self._failure = None
+        self._idle.clear()
+        self._work.put(dict(sizes))
+
+    def done(self) -> bool:
+        if not self._idle.is_set():
+            return False
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        return True
+
+    def run(self, sizes: Mapping[str, int]) -> None:
+        self.start(sizes)
+        self._idle.wait()
+        self.done()
+
+    def close(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+        self._weights, self._lease = [], None
+        self._bound = [None] * len(self._ports)
+
+    def _must_be_idle(self) -> None:
+        if not self._idle.is_set():
+            raise DeviceError(f"{NAME} is still running", hint="wait until done() before binding or starting again")
+
+    def _serve(self) -> None:
+        while (sizes := self._work.get()) is not None:
+            try:
+                self._compute()
+            except InlayError as error:
+                self._failure = error
+            except Exception as error:  # noqa: BLE001  # process edge: the device's own thread reports through done()
+                self._failure = DeviceError(f"{NAME} failed in a run of {sizes}: {error}")
+            finally:
+                self._idle.set()
+
+    def _compute(self) -> None:
+        count = len(self.inputs)
+        given = [torch.from_numpy(buffer.read()) for buffer in self._bound[:count] if buffer is not None]
+        with torch.no_grad():
+            results = self._function(*self._weights, *given)
+        for buffer, result in zip(self._bound[count:], results, strict=True):
+            if buffer is not None:
+                buffer.write(result.contiguous().numpy())
+
+
+def load(
+    directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
+) -> ContraryExecutable:
+    """Copy the weights into the device; see the seam. The option `memory` limits it to that many bytes."""
+    for key in options:
+        if key not in OPTIONS:
+            raise InputError(f"{NAME} has no option {key!r}, expected one of: {', '.join(OPTIONS)}")
+    limit = options.get("memory")
+    if limit is not None and not limit.isdigit():
+        raise InputError(f"{NAME} option memory = {limit!r}, expected a number of bytes")
+    if manifest.buckets is None or manifest.stage is None:
+        raise ArtifactError(f"artifact {str(directory)!r} has no buckets or no stage, which {NAME} needs")
+    torch.set_num_threads(threads)
+    function = load_graph(directory / GRAPH_FILE)
+    copies = [_copy(array) for array in map_weights(weights, names=manifest.weights).values()]
+    memory = DeviceMemory(None if limit is None else int(limit))
+    return ContraryExecutable(function, copies, memory, manifest=manifest, buckets=manifest.buckets, stage=manifest.stage)
+
+
+def _check_buckets(buckets: ShapeBuckets, sizes: Mapping[str, int]) -> None:
+    """Raise UnsupportedError for a size outside the declared ones."""
+    for symbol, allowed in (("B", buckets.batches), ("T", buckets.widths), ("P", buckets.capacities)):
+        if sizes[symbol] not in allowed:
+            raise UnsupportedError(f"{NAME} has no bucket for {symbol} = {sizes[symbol]}, expected one of {list(allowed)}")
+    batch, width = sizes["B"], sizes["T"]
+    if sizes["R"] not in (batch, batch * width):
+        raise UnsupportedError(f"{NAME} gives logits for R = {batch} or {batch * width} rows here, got {sizes['R']}")
+
+
+def _copy(array: Array) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        return torch.from_numpy(array).clone()

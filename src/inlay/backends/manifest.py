@@ -1,0 +1,99 @@
+"""Describe a lowered artifact and judge whether it still fits this machine. Shared by the backends; imports no SDK."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+from inlay.backends.ports import stage_ports
+from inlay.errors import UnsupportedError
+from inlay.specs.artifact import MANIFEST_VERSION, ArtifactManifest, LowerRequest
+from inlay.specs.capability import Availability
+from inlay.specs.precision import Precision
+from inlay.specs.stage import StageShape
+
+LOWERING_VERSION = "1"  # raised when an older artifact must not be loaded any more
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a distribution, found without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def availability(backend: str, packages: tuple[str, ...]) -> Availability:
+    """Available where all packages are installed; the first one is the framework, and the one whose version counts."""
+    for package in packages:
+        if package_version(package) is None:
+            return Availability(backend=backend, available=False, framework=packages[0], reason=f"{package} is not installed")
+    return Availability(backend=backend, available=True, framework=packages[0], version=package_version(packages[0]) or "")
+
+
+def fingerprint(packages: tuple[str, ...]) -> dict[str, str]:
+    """What an artifact depends on when it is loaded: package versions, our lowering, the machine."""
+    versions = {package: package_version(package) or "absent" for package in packages}
+    return {**versions, "inlay-lowering": LOWERING_VERSION, "machine": platform.machine()}
+
+
+def judge(manifest: ArtifactManifest, backend: str, packages: tuple[str, ...]) -> str:
+    """ "optimal" where the fingerprint is what is here now, "recompile" where it is not, "unsupported" for a stranger."""
+    if manifest.backend != backend:
+        return "unsupported"
+    if manifest.version != MANIFEST_VERSION:
+        return "recompile"
+    return "optimal" if manifest.fingerprint == fingerprint(packages) else "recompile"
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(
+    directory: Path,
+    *,
+    backend: str,
+    packages: tuple[str, ...],
+    stage: StageShape,
+    request: LowerRequest,
+    weights: Iterable[str],
+) -> ArtifactManifest:
+    """The manifest of a lowered stage whose code is all that lies in `directory`."""
+    layers = [(item.key_heads, item.key_dim, item.value_heads, item.value_dim) for item in stage.layers]
+    inputs, outputs = stage_ports(layers, stage.vocabulary)
+    return ArtifactManifest(
+        version=MANIFEST_VERSION,
+        backend=backend,
+        fingerprint=fingerprint(packages),
+        precision=request.precision,
+        inputs=inputs,
+        outputs=outputs,
+        weights=tuple(weights),
+        files={path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.is_file()},
+        stage=stage,
+        buckets=request.buckets,
+    )
+
+
+def need_stage(backend: str, stage: StageShape | None) -> StageShape:
+    """The stage, or UnsupportedError where the program is none."""
+    if stage is None:
+        raise UnsupportedError(f"{backend} lowers stage programs only, got a program without a StageShape")
+    return stage
+
+
+def need_precision(
+    backend: str, precision: Precision, *, compute: tuple[str, ...] = ("float32",), kv: tuple[str, ...] = ("float32",)
+) -> None:
+    """Raise UnsupportedError for a precision that this backend would not obey."""
+    allowed = {"weights": ("float32",), "compute": compute, "accumulate": ("float32",), "kv": kv}
+    for field, values in allowed.items():
+        asked = getattr(precision, field)
+        if asked not in values:
+            raise UnsupportedError(f"{backend} cannot use {asked} for {field}, expected {' or '.join(values)}")

@@ -1,0 +1,47 @@
+"""Obeys the protocol and computes nothing: takes the time it is told to and answers from the tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inlay.backends.manifest import availability, judge
+from inlay.backends.null.support import NAME, PACKAGES, supports
+from inlay.backends.seam import Executable
+from inlay.graph import Program
+from inlay.specs.artifact import ArtifactManifest, LowerRequest, WeightMap
+from inlay.specs.capability import Availability, Capability
+from inlay.specs.stage import StageShape
+
+__all__ = ["backend"]
+
+
+class NullBackend:
+    """See the seam."""
+
+    name = NAME
+
+    def available(self) -> Availability:
+        return availability(NAME, PACKAGES)
+
+    def supports(self, program: Program, *, device: str) -> Capability:
+        return supports(program)
+
+    def lower(self, exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+        from inlay.backends.null.lower import lower
+
+        return lower(exported, stage=stage, request=request, directory=directory)
+
+    def validate(self, manifest: ArtifactManifest) -> str:
+        return judge(manifest, NAME, PACKAGES)
+
+    def load(
+        self, directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
+    ) -> Executable:
+        from inlay.backends.null.execute import load
+
+        return load(directory, manifest=manifest, weights=weights, threads=threads, options=options)
+
+
+backend = NullBackend()

@@ -1,0 +1,79 @@
+"""Lower a captured stage to ONNX, weights as external initialisers without a file. A torch door: compile processes only."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from inlay.backends.manifest import describe, need_precision, need_stage
+from inlay.backends.onnxruntime.support import NAME, PACKAGES
+from inlay.errors import UnsupportedError
+from inlay.graph.capture import lifted_weights
+from inlay.specs.artifact import ArtifactManifest, LowerRequest
+from inlay.specs.stage import StageShape
+
+MODEL_FILE = "model.onnx"
+PLACEHOLDER = "bound-at-load"
+
+
+def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+    """Write model.onnx, a few hundred kilobytes; see the seam."""
+    shape = need_stage(NAME, stage)
+    need_precision(NAME, request.precision)
+    try:
+        model = _convert(exported)
+    except Exception as error:  # whatever the exporter raises: this program does not lower here
+        raise UnsupportedError(f"onnxruntime cannot lower the program: {_reason(error)}") from error
+    names = _free_weights(model, known=set(lifted_weights(exported)))
+    import onnx_ir
+
+    onnx_ir.save(model, directory / MODEL_FILE)
+    return describe(directory, backend=NAME, packages=PACKAGES, stage=shape, request=request, weights=names)
+
+
+def _convert(exported: Any) -> Any:
+    import torch
+
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # it logs that torchvision, which no language model needs, is not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            # Optimising here would fold transposes into renamed constants, which no checkpoint holds.
+            return torch.onnx.export(exported, dynamo=True, optimize=False, verbose=False).model
+    finally:
+        registration.setLevel(level)
+
+
+def _free_weights(model: Any, *, known: set[str]) -> tuple[str, ...]:
+    """Mark the program's weights as external, to be bound at load, and drop notes that only a debugger reads."""
+    import onnx_ir
+
+    names, offset = [], 0
+    for name, value in model.graph.initializers.items():
+        if name not in known:
+            continue
+        tensor = value.const_value
+        value.const_value = onnx_ir.ExternalTensor(
+            PLACEHOLDER, offset, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+        )
+        offset += tensor.nbytes
+        names.append(name)
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+    return tuple(names)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause that names a node or an operator, else the first line."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None:
+        chain.append(current)
+        current = current.__cause__
+    lines = [line.strip() for item in reversed(chain) for line in str(item).splitlines() if line.strip()]
+    named = [line for line in lines if "aten" in line or "node" in line.lower()]
+    return "; ".join((named or lines or [type(error).__name__])[:2])

@@ -1,0 +1,156 @@
+"""Load and run OpenVINO's IR over mapped weights. Imports no torch: this is what a device process maps."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inlay.backends.buffer import HostBuffer
+from inlay.backends.openvino.support import NAME, import_openvino
+from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
+from inlay.backends.seam import Array, Buffer
+from inlay.backends.weights import map_weights
+from inlay.errors import ArtifactError, DeviceError, InputError
+from inlay.specs.artifact import ArtifactManifest, WeightMap
+
+MODEL_FILE = "model.xml"
+TYPE_NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+OPTIONS = ("cache_dir",)
+
+
+class OpenvinoExecutable:
+    """One compiled model and one infer request with its tensors set once. `report` is what the plug-in says it uses."""
+
+    def __init__(self, openvino: Any, compiled: Any, *, manifest: ArtifactManifest, keep: list[Array], report: dict[str, str]):
+        self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self.report = report
+        self._ports = (*self.inputs, *self.outputs)
+        self._tensor = lambda array: openvino.Tensor(array, shared_memory=True)
+        self._keep = keep  # the constants share this memory
+        self._compiled: Any = compiled
+        self._request: Any = compiled.create_infer_request()
+        self._bound: list[HostBuffer | None] = [None] * len(self._ports)
+        self._checked: dict[str, int] | None = None
+
+    def allocate(self, port: int, shape: tuple[int, ...]) -> HostBuffer:
+        check_shape(self._ports[port], shape)
+        return HostBuffer.zeros(shape, self._ports[port].dtype)
+
+    def bind(self, port: int, buffer: Buffer) -> None:
+        if self._bound[port] is buffer:
+            return
+        if not isinstance(buffer, HostBuffer):
+            raise DeviceError(f"openvino cannot bind a {type(buffer).__name__}, expected a buffer of its own")
+        check_buffer(self._ports[port], buffer)
+        tensor = buffer.handle(NAME, self._tensor)
+        count = len(self.inputs)
+        if port < count:
+            self._request.set_input_tensor(port, tensor)
+        else:
+            self._request.set_output_tensor(port - count, tensor)
+        self._bound[port] = buffer
+        self._checked = None
+
+    def run(self, sizes: Mapping[str, int]) -> None:
+        if self._checked != sizes:
+            check_dynamic(sizes)
+            check_sizes(self._ports, self._bound, sizes)
+            self._checked = dict(sizes)
+        try:
+            self._request.infer()
+        except RuntimeError as error:
+            raise DeviceError(f"openvino failed in a run of {dict(sizes)}: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        self._request = self._compiled = None
+        self._bound = [None] * len(self._ports)
+        self._keep = []
+
+
+def load(
+    directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
+) -> OpenvinoExecutable:
+    """Bind mapped weights as constants over shared memory and compile with every precision asked for; see the seam.
+
+    The option `cache_dir` names a folder for the plug-in's own cache of compiled models.
+    """
+    for key in options:
+        if key not in OPTIONS:
+            raise InputError(f"openvino has no option {key!r}, expected one of: {', '.join(OPTIONS)}")
+    openvino = import_openvino()
+    core = openvino.Core()
+    try:
+        model = core.read_model(directory / MODEL_FILE)
+    except RuntimeError as error:
+        raise ArtifactError(f"artifact file {str(directory / MODEL_FILE)!r} cannot be read: {_first_line(error)}") from error
+    arrays = map_weights(weights, names=manifest.weights)
+    keep = _bind_constants(model, manifest, arrays)
+    asked = {
+        "INFERENCE_PRECISION_HINT": TYPE_NAMES[manifest.precision.compute],
+        "KV_CACHE_PRECISION": TYPE_NAMES[manifest.precision.kv],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
+    extra = {"CACHE_DIR": options["cache_dir"]} if "cache_dir" in options else {}
+    try:
+        compiled = core.compile_model(model, "CPU", {**asked, **extra})
+    except RuntimeError as error:
+        raise DeviceError(f"openvino cannot compile the artifact: {_first_line(error)}") from error
+    report = _check_report(compiled, manifest, asked)
+    return OpenvinoExecutable(openvino, compiled, manifest=manifest, keep=keep, report=report)
+
+
+def _bind_constants(model: Any, manifest: ArtifactManifest, arrays: dict[str, Array]) -> list[Array]:
+    """Replace the leading Parameters, which are the weights in the manifest's order, by constants over their memory."""
+    from openvino import opset13
+
+    parameters = model.get_parameters()
+    if len(parameters) != len(manifest.weights) + len(manifest.inputs):
+        raise ArtifactError(
+            f"{MODEL_FILE} has {len(parameters)} inputs, expected {len(manifest.weights)} weights "
+            f"and {len(manifest.inputs)} ports"
+        )
+    keep = []
+    for parameter, name in zip(parameters, manifest.weights, strict=False):
+        array = arrays[name]
+        if tuple(parameter.get_partial_shape().to_shape()) != array.shape:
+            raise ArtifactError(f"weight {name!r} has shape {list(array.shape)}, expected {parameter.get_partial_shape()}")
+        parameter.output(0).replace(opset13.constant(_seeming_writable(array), shared_memory=True).output(0))
+        model.remove_parameter(parameter)
+        keep.append(array)
+    return keep
+
+
+def _seeming_writable(array: Array) -> Array:
+    """The same memory without numpy's read-only mark: OpenVINO shares nothing that bears it, though it never writes."""
+    pointer = ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
+    return np.ctypeslib.as_array(pointer, shape=(array.nbytes,)).view(array.dtype).reshape(array.shape)
+
+
+def _check_report(compiled: Any, manifest: ArtifactManifest, asked: Mapping[str, Any]) -> dict[str, str]:
+    """What the plug-in reports for each thing asked; DeviceError where it decided otherwise."""
+    report = {key: _type_name(compiled.get_property(key)) for key in asked}
+    for key, value in asked.items():
+        wanted = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(str(value), str(value))
+        if report[key] != wanted:
+            raise DeviceError(
+                f"openvino reports {key} = {report[key]} but {wanted} was asked for",
+                hint="this CPU may lack the type; lower again with --precision float32",
+            )
+    return {**report, "precision": manifest.precision.compute}
+
+
+def _type_name(value: Any) -> str:
+    text = value.get_type_name() if hasattr(value, "get_type_name") else str(value)
+    return {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(text, text)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

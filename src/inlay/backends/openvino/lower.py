@@ -1,0 +1,52 @@
+"""Lower a captured stage to OpenVINO's IR, weights as Parameters. A torch door: runs in a compile process only."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from inlay.backends.manifest import describe, need_precision, need_stage
+from inlay.backends.openvino.support import NAME, PACKAGES, import_openvino
+from inlay.errors import UnsupportedError
+from inlay.graph.capture import without_weights
+from inlay.specs.artifact import ArtifactManifest, LowerRequest
+from inlay.specs.stage import StageShape
+
+MODEL_FILE = "model.xml"
+
+
+def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+    """Write model.xml and its few constants; see the seam."""
+    shape = need_stage(NAME, stage)
+    need_precision(NAME, request.precision, compute=("float32", "bfloat16", "float16"))
+    openvino = import_openvino()
+    bare, names = without_weights(exported)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+            model = openvino.convert_model(bare)
+    except Exception as error:  # whatever the frontend raises: this program does not lower here
+        raise UnsupportedError(f"openvino cannot lower the program: {_reason(error)}") from error
+    _fix_shapes(openvino, model, bare)
+    openvino.save_model(model, directory / MODEL_FILE, compress_to_fp16=False)
+    return describe(directory, backend=NAME, packages=PACKAGES, stage=shape, request=request, weights=names)
+
+
+def _fix_shapes(openvino: Any, model: Any, bare: Any) -> None:
+    """Give every Parameter the sizes that are known, so that the plug-in plans for them; the symbols stay free."""
+    placeholders = [node for node in bare.graph.nodes if node.op == "placeholder"]
+    parameters = model.get_parameters()
+    if len(parameters) != len(placeholders):
+        raise UnsupportedError(f"openvino kept {len(parameters)} of {len(placeholders)} inputs of the program, expected all")
+    for parameter, node in zip(parameters, placeholders, strict=True):
+        sizes = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
+        parameter.set_partial_shape(openvino.PartialShape(sizes))
+    model.validate_nodes_and_infer_types()
+
+
+def _reason(error: Exception) -> str:
+    """The lines of a conversion error that name operations, else its first line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "aten::" in line or "aten." in line or "No conversion rule" in line]
+    return "; ".join((named or lines or [type(error).__name__])[:2])

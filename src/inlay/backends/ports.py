@@ -1,0 +1,62 @@
+"""Checks that buffers and sizes fit the ports of an executable. Shared by the backends; it runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from inlay.backends.seam import Buffer
+from inlay.errors import DeviceError, UnsupportedError
+from inlay.specs.stage import Port
+
+
+def stage_ports(layers: Sequence[tuple[int, int, int, int]], vocabulary: int) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs and outputs of a stage program from (key heads, key dim, value heads, value dim) by layer."""
+    keys = [(heads, dim) for heads, dim, _, _ in layers]
+    values = [(heads, dim) for _, _, heads, dim in layers]
+    inputs = [
+        Port(name="tokens", dtype="int64", shape=("B", "T")),
+        Port(name="past_lengths", dtype="int64", shape=("B",)),
+        Port(name="logit_rows", dtype="int64", shape=("R",)),
+    ]
+    outputs = [Port(name="logits", dtype="float32", shape=("R", vocabulary))]
+    for name, sizes in (("k", keys), ("v", values)):
+        for index, (heads, dim) in enumerate(sizes):
+            inputs.append(Port(name=f"past_{name}.{index}", dtype="float32", shape=("B", heads, "P", dim)))
+            outputs.append(Port(name=f"new_{name}.{index}", dtype="float32", shape=("B", heads, "T", dim)))
+    return tuple(inputs), tuple(outputs)
+
+
+def check_shape(port: Port, shape: Sequence[int]) -> None:
+    """Raise DeviceError where a buffer of this shape can never be bound to the port."""
+    fits = len(port.shape) == len(shape) and all(
+        size > 0 and (isinstance(wanted, str) or wanted == size) for wanted, size in zip(port.shape, shape, strict=False)
+    )
+    if not fits:
+        raise DeviceError(f"port {port.name!r} has shape {list(port.shape)}, got a buffer of shape {list(shape)}")
+
+
+def check_buffer(port: Port, buffer: Buffer) -> None:
+    """Raise DeviceError where dtype or fixed sizes of the buffer differ from the port's."""
+    check_shape(port, buffer.shape)
+    if buffer.dtype != port.dtype:
+        raise DeviceError(f"port {port.name!r} has dtype {port.dtype}, got a buffer of {buffer.dtype}")
+
+
+def check_sizes(ports: Sequence[Port], bound: Sequence[Buffer | None], sizes: Mapping[str, int]) -> None:
+    """Raise DeviceError for a port without a buffer, or with one whose shape does not follow from the sizes."""
+    for port, buffer in zip(ports, bound, strict=True):
+        if buffer is None:
+            raise DeviceError(f"port {port.name!r} has no buffer", hint="bind every port before the first run")
+        for wanted, size in zip(port.shape, buffer.shape, strict=True):
+            if isinstance(wanted, str) and sizes.get(wanted) != size:
+                raise DeviceError(
+                    f"port {port.name!r} {list(port.shape)} is bound to a buffer of shape {list(buffer.shape)}, "
+                    f"but the run is of {wanted} = {sizes.get(wanted)}"
+                )
+
+
+def check_dynamic(sizes: Mapping[str, int]) -> None:
+    """Raise UnsupportedError for a size below 1, which no captured program has."""
+    for symbol, size in sizes.items():
+        if size < 1:
+            raise UnsupportedError(f"size {symbol} = {size}, expected at least 1")

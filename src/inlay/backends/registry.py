@@ -1,0 +1,23 @@
+"""Find backends by name through the entry point group `inlay.backends`; ours come in by the same door as plugins."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import cast
+
+from inlay.backends.seam import Backend
+from inlay.errors import InputError
+
+GROUP = "inlay.backends"
+
+
+def backend_names() -> tuple[str, ...]:
+    """The names of all registered backends, sorted, whether or not their frameworks are installed."""
+    return tuple(sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)}))
+
+
+def backend(name: str) -> Backend:
+    """The backend registered under this name. Raises InputError that lists the known ones."""
+    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
+        return cast(Backend, entry.load())
+    raise InputError(f"backend {name!r} is not known, expected one of: {', '.join(backend_names())}")

@@ -1,0 +1,259 @@
+"""One device process: loads its Region, then obeys the engine one message at a time and hands KV to other devices.
+
+Started by `workers` with a configuration; owns weights, threads and KV bytes, samples, and ends when the engine does.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from collections import deque
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from inlay.engine.door import CONTROL_FRAME, ENGINE_NAME, Arrival, Door
+from inlay.engine.planted import Plant
+from inlay.engine.receiving import Receiver
+from inlay.engine.runner import ExtendRunner
+from inlay.engine.sending import KV_FRAME, Sender
+from inlay.errors import InlayError, TransferError
+from inlay.runtime import load_region
+from inlay.specs.device import (
+    AbortTransfer,
+    BatchDone,
+    Beat,
+    DeviceToEngine,
+    EngineToDevice,
+    ExpectTransfer,
+    Move,
+    OpenTransfer,
+    Ping,
+    Ready,
+    SlotAddress,
+    Stop,
+    Submit,
+)
+from inlay.specs.kv import KvRecord
+from inlay.transport import Channel
+
+POLL_SECONDS = 0.0002
+log = logging.getLogger("inlay.device")
+
+
+class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device process is started with. `peers` maps the other runners to their sockets."""
+
+    runner: str
+    epoch: int
+    key: bytes
+    socket: str
+    peers: dict[str, str]
+    model_digest: str
+    artifact: str
+    weights: str
+    backend: str
+    framework_version: str
+    threads: int
+    capacities: tuple[int, ...]
+    slots: int
+    options: dict[str, str] = {}
+    fault: str = "none"
+
+
+def main(config: dict[str, Any]) -> None:
+    """The program of a device process; returns when the engine has gone or says stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    DeviceProcess(msgspec.convert(config, DeviceConfig)).run()
+
+
+class DeviceProcess:
+    """The main loop: engine first, then KV from peers, one batch at a time."""
+
+    def __init__(self, config: DeviceConfig) -> None:
+        self._config = config
+        began = monotonic()
+        region = load_region(
+            Path(config.artifact),
+            weights=Path(config.weights),
+            backend=config.backend,
+            threads=config.threads,
+            options=config.options,
+        )
+        self._stage = region.stage
+        self._plant = Plant(config.fault)
+        self._runner = ExtendRunner(
+            region.executable, region.stage, capacities=config.capacities, slots=config.slots, buckets=region.manifest.buckets
+        )
+        self._ready = Ready(
+            runner=config.runner,
+            epoch=config.epoch,
+            framework=config.backend,
+            framework_version=config.framework_version,
+            stage=region.stage,
+            precision=region.manifest.precision,
+            capacities=config.capacities,
+            slots=config.slots,
+            batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
+            load_seconds=monotonic() - began,
+        )
+        self._door = Door(Path(config.socket), name=config.runner, key=config.key)
+        self._sender = Sender(
+            self._runner,
+            self._stage,
+            model_digest=config.model_digest,
+            key=config.key,
+            connect=lambda peer: self._door.connect(peer, Path(config.peers[peer])),
+            report=self._report,
+        )
+        self._receiver = Receiver(
+            self._runner,
+            self._stage,
+            name=config.runner,
+            epoch=config.epoch,
+            model_digest=config.model_digest,
+            key=config.key,
+            report=self._report,
+            plant=self._plant,
+        )
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._door, selectors.EVENT_READ, "door")
+        self._engine: Channel | None = None
+        self._incoming: dict[str, Channel] = {}
+        self._messages: deque[EngineToDevice] = deque()
+        self._replies: deque[tuple[str, bytes]] = deque()
+        self._flight: Submit | None = None
+        self._running = True
+        self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
+        self._decode_record = msgspec.msgpack.Decoder(KvRecord).decode
+
+    def run(self) -> None:
+        """Loop until stopped."""
+        log.info("%s ready after %.2f s", self._config.runner, self._ready.load_seconds)
+        while self._running:
+            busy = self._flight is not None or self._messages or self._sender.waiting or self._replies
+            self._selector.select(POLL_SECONDS if busy else 1.0)
+            for arrival in self._door.take():
+                self._arrived(arrival)
+            self._read_engine()
+            self._advance()
+            if self._flight is None and not self._messages:
+                self._read_peers()
+            self._send_replies()
+            self._sender.flush()
+
+    def _advance(self) -> None:
+        """Obey messages in order; a batch in flight is ended before the next message is looked at."""
+        while self._running:
+            if self._flight is not None:
+                outcome = self._runner.poll()
+                if outcome is None:
+                    return
+                batch, self._flight = self._flight, None
+                self._report(outcome)
+                if isinstance(outcome, BatchDone):
+                    for row in batch.rows:
+                        self._sender.row_done(row, SlotAddress(batch.capacity, row.slot))
+            if not self._messages:
+                return
+            self._obey(self._messages.popleft())
+
+    def _obey(self, message: EngineToDevice) -> None:
+        match message:
+            case Submit():
+                self._flight = self._planted(message)
+                self._runner.submit(self._flight)
+            case Move(source=source, destination=destination, length=length):
+                self._runner.move(source, destination, length)
+            case OpenTransfer():
+                self._sender.open(message)
+            case ExpectTransfer():
+                self._receiver.expect(message)
+            case AbortTransfer(transfer=number, reason=reason):
+                self._sender.abort(number, reason)
+                self._receiver.abort(number)
+            case Ping():
+                counters = {"prompt_tokens": self._runner.prompt_tokens, "rows": self._runner.rows_run}
+                self._report(Beat(memory=self._runner.memory(), counters=counters))
+            case Stop():
+                self._running = False
+
+    def _planted(self, batch: Submit) -> Submit:
+        """The batch as it is, or with the planted fault of a test."""
+        if self._config.fault != "position" or batch.phase != "decode":
+            return batch
+        rows = tuple(msgspec.structs.replace(row, past_length=self._plant.past_length(row.past_length)) for row in batch.rows)
+        return msgspec.structs.replace(batch, rows=rows)
+
+    def _arrived(self, arrival: Arrival) -> None:
+        channel = arrival.channel
+        if channel is None:
+            log.warning("connection with %s failed: %s", arrival.peer or "a stranger", arrival.reason)
+            if not arrival.incoming:
+                self._sender.channel_lost(arrival.peer, f"{arrival.peer} cannot be reached: {arrival.reason}")
+            return
+        self._selector.register(channel, selectors.EVENT_READ, arrival.peer)
+        if arrival.peer == ENGINE_NAME:
+            self._engine = channel
+            self._report(self._ready)
+        elif arrival.incoming:
+            self._incoming[arrival.peer] = channel
+        else:
+            self._sender.connected(arrival.peer, channel)
+
+    def _read_engine(self) -> None:
+        if self._engine is None:
+            return
+        try:
+            while (frame := self._engine.receive()) is not None:
+                self._messages.append(self._decode_message(frame.header))
+        except TransferError as error:
+            log.info("the engine has gone (%s): ending", error.cause)
+            self._running = False
+
+    def _read_peers(self) -> None:
+        for name, channel in list(self._incoming.items()):
+            try:
+                while (frame := channel.receive()) is not None:
+                    record = self._decode_record(frame.header)
+                    self._receiver.receive(record, frame.payload, lambda reply, to=name: self._reply(to, reply))  # type: ignore[misc]
+            except (TransferError, msgspec.DecodeError) as error:
+                self._forget(name, channel)
+                self._receiver.source_lost(name, str(error))
+        for name, channel in list(self._sender.channels.items()):
+            try:
+                while (frame := channel.receive()) is not None:
+                    self._sender.receive(self._decode_record(frame.header))
+            except (TransferError, msgspec.DecodeError) as error:
+                self._selector.unregister(channel)
+                self._sender.channel_lost(name, str(error))
+
+    def _forget(self, name: str, channel: Channel) -> None:
+        self._incoming.pop(name, None)
+        self._selector.unregister(channel)
+        channel.close()
+
+    def _reply(self, to: str, record: KvRecord) -> None:
+        self._replies.append((to, msgspec.msgpack.encode(record)))
+
+    def _send_replies(self) -> None:
+        while self._replies:
+            to, header = self._replies[0]
+            channel = self._incoming.get(to)
+            try:
+                if channel is not None and not channel.send(KV_FRAME, header):
+                    return
+            except InlayError as error:
+                log.warning("reply to %s lost: %s", to, error)
+            self._replies.popleft()
+
+    def _report(self, message: DeviceToEngine) -> None:
+        """Tell the engine; a device without one has nobody to tell."""
+        if self._engine is not None:
+            try:
+                self._engine.send(CONTROL_FRAME, msgspec.msgpack.encode(message))
+            except TransferError as error:
+                log.info("the engine has gone (%s): ending", error.cause)
+                self._running = False

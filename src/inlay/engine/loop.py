@@ -1,0 +1,88 @@
+"""Carries the scheduler's commands out on real devices and turns their answers into events. One per engine process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import IO, Protocol
+
+import msgspec
+
+from inlay.engine.journal import LogEntry
+from inlay.scheduler import State, step
+from inlay.specs.device import EngineToDevice
+from inlay.specs.sampling import SampledToken
+from inlay.specs.schedule import Command, Emit, Event, Fail, Finish, Placed, Recompute, Send
+
+
+class Listener(Protocol):
+    """Who is told what becomes of one sequence."""
+
+    def placed(self, prefill: str, decode: str) -> None:
+        """It left the queue for these runners."""
+
+    def token(self, sampled: SampledToken) -> None:
+        """One more token."""
+
+    def finished(self, reason: str) -> None:
+        """It ended: "stop", "length" or "cancelled"."""
+
+    def failed(self, status: int, code: str, message: str) -> None:
+        """It cannot go on."""
+
+
+class EngineLoop:
+    """Feeds events to the scheduler one at a time, in order, also those that arise while commands are carried out."""
+
+    def __init__(self, state: State, *, send: Callable[[str, EngineToDevice], None], log: IO[bytes] | None = None) -> None:
+        self.state = state
+        self._send = send
+        self._log = log
+        self._events: deque[Event] = deque()
+        self._busy = False
+        self._listeners: dict[int, Listener] = {}
+        self.observers: list[Callable[[Event, list[Command], float], None]] = []
+
+    def listen(self, sequence: int, listener: Listener) -> None:
+        """Tell `listener` of this sequence until it ends."""
+        self._listeners[sequence] = listener
+
+    def feed(self, event: Event) -> None:
+        """Take an event; returns when it and all that followed from it are carried out."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                self._step(self._events.popleft())
+        finally:
+            self._busy = False
+
+    def _step(self, event: Event) -> None:
+        now = monotonic()
+        commands = step(self.state, event, now)
+        if self._log is not None:
+            self._log.write(msgspec.json.encode(LogEntry(now, event, commands)) + b"\n")
+        for observer in self.observers:
+            observer(event, commands, now)
+        for command in commands:
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Send(runner=runner, message=message):
+                self._send(runner, message)
+            case Placed(sequence=number, prefill=prefill, decode=decode) if number in self._listeners:
+                self._listeners[number].placed(prefill, decode)
+            case Emit(sequence=number, sampled=sampled) if number in self._listeners:
+                self._listeners[number].token(sampled)
+            case Finish(sequence=number, reason=reason) if number in self._listeners:
+                self._listeners.pop(number).finished(reason)
+            case Fail(sequence=number, status=status, code=code, message=message) if number in self._listeners:
+                self._listeners.pop(number).failed(status, code, message)
+            case Recompute():
+                return
+            case _:
+                return

@@ -1,0 +1,88 @@
+"""Counts what the engine does: an observer of its loop that turns events and commands into meters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inlay.specs.device import BatchDone, KvArrived, KvFailed, OpenTransfer, Submit
+from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Recompute, Send
+from inlay.telemetry import EngineMeters
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How a runner is named in labels."""
+
+    device: str
+    framework: str
+
+
+class Metering:
+    """Give it to `EngineLoop.observers`."""
+
+    def __init__(self, meters: EngineMeters, labels: dict[str, Label]) -> None:
+        self._meters = meters
+        self._labels = labels
+        self._phases: dict[int, tuple[str, int]] = {}
+        self._routes: dict[int, tuple[str, str]] = {}
+        self._busy = dict.fromkeys(labels, 0.0)
+        self._arrived: dict[int, float] = {}
+        self._last_token: dict[int, float] = {}
+
+    def observe(self, event: Event, commands: list[Command], now: float) -> None:
+        """One step of the loop."""
+        match event:
+            case Answered(runner=runner, message=BatchDone() as done):
+                self._batch(runner, done)
+            case Answered(message=KvArrived() as arrived):
+                source, destination = self._routes.pop(arrived.transfer, ("", ""))
+                self._meters.kv_transfer_bytes.labels(source, destination).inc(arrived.size)
+                self._meters.kv_transfer_seconds.observe(arrived.ended - arrived.started)
+            case Arrived(request=request):
+                self._arrived[request.sequence] = now
+                self._meters.prompt_tokens.inc(len(request.prompt))
+            case Answered(message=KvFailed(cause=cause, transfer=transfer)):
+                self._routes.pop(transfer, None)
+                self._meters.kv_verify_failures.labels(cause).inc()
+            case _:
+                pass
+        for command in commands:
+            self._command(command)
+            if isinstance(command, Emit):
+                self._token(command.sequence, now)
+            elif isinstance(command, Finish | Fail):
+                self._arrived.pop(command.sequence, None)
+                self._last_token.pop(command.sequence, None)
+
+    def _token(self, sequence: int, now: float) -> None:
+        before = self._last_token.get(sequence)
+        if before is not None:
+            self._meters.inter_token_latency.observe(now - before)
+        elif sequence in self._arrived:
+            self._meters.time_to_first_token.observe(now - self._arrived[sequence])
+        self._last_token[sequence] = now
+
+    def _batch(self, runner: str, done: BatchDone) -> None:
+        phase, tokens = self._phases.pop(done.batch, ("unknown", 0))
+        label = self._labels[runner]
+        self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens)
+        self._busy[runner] += done.ended - done.started
+        self._meters.device_busy_seconds.labels(label.device).set(self._busy[runner])
+
+    def _command(self, command: Command) -> None:
+        match command:
+            case Send(message=Submit() as batch):
+                self._phases[batch.batch] = (batch.phase, sum(len(row.tokens) for row in batch.rows))
+            case Send(message=OpenTransfer(binding=binding)):
+                source, destination = self._labels[binding.source], self._labels[binding.destination]
+                self._routes[binding.transfer] = (source.device, destination.device)
+            case Placed(prefill=prefill, decode=decode):
+                self._meters.plan_requests.labels("split" if prefill != decode else "whole").inc()
+            case Emit():
+                self._meters.generation_tokens.inc()
+            case Finish(reason=reason):
+                self._meters.request_success.labels(reason).inc()
+            case Recompute():
+                self._meters.kv_recompute.inc()
+            case _:
+                pass

@@ -1,0 +1,221 @@
+"""The generic runner: batches of rows through the stage program `extend` of one executable, and its KV pool.
+
+It obeys: slots, lengths and order come from the scheduler. It owns the bytes only. Called by the device process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+import numpy as np
+
+from inlay.backends import Buffer, Executable
+from inlay.engine.sampler import choose
+from inlay.errors import InlayError
+from inlay.specs.artifact import ShapeBuckets
+from inlay.specs.device import BatchDone, BatchFailed, Row, RowResult, SlotAddress, Submit
+from inlay.specs.stage import StageShape
+
+Array = np.ndarray[Any, Any]
+DYNAMIC_STEP = 16
+"""Widths between 16 and the chunk are padded to a multiple of this: fewer distinct shapes for the framework."""
+
+
+class Runner(Protocol):
+    """What a device process does with an LLM role. Asynchronous: `submit` begins, `poll` ends."""
+
+    prompt_tokens: int
+
+    def submit(self, batch: Submit) -> None:
+        """Begin a batch; one at a time."""
+
+    def poll(self) -> BatchDone | BatchFailed | None:
+        """The end of the batch begun last, once."""
+
+    def export_kv(self, slot: SlotAddress, start: int, count: int) -> list[tuple[Array, Array]]:
+        """Per layer (keys, values) as [token, head, dim], fresh and contiguous."""
+
+    def import_kv(self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]]) -> None:
+        """The inverse of `export_kv`: write rows from `start` on."""
+
+    def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
+        """Copy the first `length` rows of a slot to another one."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by name."""
+
+
+class ExtendRunner:
+    """Runs `extend` with the past bound in place to the pool: per capacity and layer one [slots, heads, P, dim]."""
+
+    def __init__(
+        self, executable: Executable, stage: StageShape, *, capacities: Sequence[int], slots: int, buckets: ShapeBuckets | None
+    ) -> None:
+        self._executable = executable
+        self._stage = stage
+        self._slots = slots
+        self._widths = () if buckets is None else buckets.widths
+        self._pools: dict[int, list[Buffer]] = {capacity: self._allocate_pool(capacity) for capacity in capacities}
+        self._views: dict[tuple[int, int, int], list[Buffer]] = {}
+        self._ports: dict[tuple[int, tuple[int, ...]], Buffer] = {}
+        self._batch: Submit | None = None
+        self._started = 0.0
+        self._failure: BatchFailed | None = None
+        self.prompt_tokens = 0
+        self.rows_run = 0
+
+    def submit(self, batch: Submit) -> None:
+        """Bind, write the small inputs and begin; a failure to begin is reported by `poll`."""
+        self._batch, self._started, self._failure = batch, monotonic(), None
+        try:
+            sizes = self._prepare(batch)
+            start = getattr(self._executable, "start", None)
+            if start is None:
+                self._executable.run(sizes)
+            else:
+                start(sizes)
+        except InlayError as error:
+            self._failure = BatchFailed(batch=batch.batch, code=error.code, message=error.message)
+
+    def poll(self) -> BatchDone | BatchFailed | None:
+        """Write the new rows into the pool, sample, and report; None while an asynchronous run goes on."""
+        batch = self._batch
+        if batch is None:
+            return None
+        try:
+            if self._failure is None and not getattr(self._executable, "done", bool_true)():
+                return None
+            outcome = self._failure or self._complete(batch)
+        except (InlayError, ValueError) as error:
+            code = error.code if isinstance(error, InlayError) else "bad_logits"
+            outcome = BatchFailed(batch=batch.batch, code=code, message=str(error))
+        self._batch = None
+        return outcome
+
+    def export_kv(self, slot: SlotAddress, start: int, count: int) -> list[tuple[Array, Array]]:
+        """See Runner."""
+        part = (slice(slot.index, slot.index + 1), slice(None), slice(start, start + count), slice(None))
+        pool, layers = self._pools[slot.capacity], len(self._stage.layers)
+        return [(_tokens_first(pool[i].read(part)), _tokens_first(pool[layers + i].read(part))) for i in range(layers)]
+
+    def import_kv(self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]]) -> None:
+        """See Runner."""
+        pool, layers = self._pools[slot.capacity], len(self._stage.layers)
+        for layer, (keys, values) in enumerate(pages):
+            pool[layer].write(_heads_first(keys), (slot.index, 0, start, 0))
+            pool[layers + layer].write(_heads_first(values), (slot.index, 0, start, 0))
+
+    def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
+        """See Runner."""
+        if length:
+            self.import_kv(destination, 0, self.export_kv(source, 0, length))
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the KV pool as declared (pages that no sequence has touched are not resident on a host)."""
+        elements = self._stage.kv_elements_per_token() * self._slots * sum(self._pools)
+        return {"kv_pool": 4 * elements}
+
+    def _allocate_pool(self, capacity: int) -> list[Buffer]:
+        allocate, stage = self._executable.allocate, self._stage
+        keys = [
+            allocate(stage.past_key(i), (self._slots, layer.key_heads, capacity, layer.key_dim))
+            for i, layer in enumerate(stage.layers)
+        ]
+        values = [
+            allocate(stage.past_value(i), (self._slots, layer.value_heads, capacity, layer.value_dim))
+            for i, layer in enumerate(stage.layers)
+        ]
+        return keys + values
+
+    def _width(self, width: int) -> int:
+        if self._widths:
+            return next((item for item in self._widths if item >= width), width)
+        return width if width <= DYNAMIC_STEP else -(-width // DYNAMIC_STEP) * DYNAMIC_STEP
+
+    def _port(self, port: int, shape: tuple[int, ...]) -> Buffer:
+        buffer = self._ports.get((port, shape))
+        if buffer is None:
+            buffer = self._ports[port, shape] = self._executable.allocate(port, shape)
+        return buffer
+
+    def _prepare(self, batch: Submit) -> dict[str, int]:
+        stage, count, width = self._stage, batch.count, self._width(batch.width)
+        tokens = np.zeros((count, width), np.int64)
+        lengths = np.zeros((count,), np.int64)
+        wanted = np.zeros((count,), np.int64)
+        for row in batch.rows:
+            at = row.slot - batch.first
+            tokens[at, : len(row.tokens)] = row.tokens
+            lengths[at] = row.past_length
+            wanted[at] = at * width + len(row.tokens) - 1
+        shapes = ((stage.tokens, tokens), (stage.past_lengths, lengths), (stage.logit_rows, wanted))
+        for port, array in shapes:
+            buffer = self._port(port, array.shape)
+            buffer.write(array)
+            self._executable.bind(port, buffer)
+        self._bind_past(batch)
+        self._executable.bind(stage.logits, self._port(stage.logits, (count, stage.vocabulary)))
+        for port, new_shape in self._new_ports(count, width):
+            self._executable.bind(port, self._port(port, new_shape))
+        return {"B": count, "T": width, "P": batch.capacity, "R": count}
+
+    def _new_ports(self, count: int, width: int) -> Sequence[tuple[int, tuple[int, ...]]]:
+        """Output ports of the new keys of all layers, then of the new values, with their shapes."""
+        stage = self._stage
+        keys = [(stage.new_key(i), (count, item.key_heads, width, item.key_dim)) for i, item in enumerate(stage.layers)]
+        values = [(stage.new_value(i), (count, item.value_heads, width, item.value_dim)) for i, item in enumerate(stage.layers)]
+        return keys + values
+
+    def _bind_past(self, batch: Submit) -> None:
+        key = (batch.capacity, batch.first, batch.count)
+        views = self._views.get(key)
+        if views is None:
+            views = [pool.rows(batch.first, batch.count) for pool in self._pools[batch.capacity]]
+            self._views[key] = views
+        for offset, view in enumerate(views):
+            self._executable.bind(self._stage.past_key(0) + offset, view)
+
+    def _complete(self, batch: Submit) -> BatchDone:
+        stage, width = self._stage, self._width(batch.width)
+        counts = [0] * batch.count
+        starts = [0] * batch.count
+        for row in batch.rows:
+            counts[row.slot - batch.first], starts[row.slot - batch.first] = len(row.tokens), row.past_length
+        slots = list(range(batch.first, batch.first + batch.count))
+        for pool, (port, shape) in zip(self._pools[batch.capacity], self._new_ports(batch.count, width), strict=True):
+            pool.place(self._port(port, shape), rows=slots, starts=starts, counts=counts)
+        results = self._sample(batch, self._port(stage.logits, (batch.count, stage.vocabulary)))
+        prompt = sum(row.prompt for row in batch.rows)
+        self.prompt_tokens += prompt
+        self.rows_run += len(batch.rows)
+        return BatchDone(batch=batch.batch, results=results, started=self._started, ended=monotonic(), prompt_tokens=prompt)
+
+    def _sample(self, batch: Submit, logits: Buffer) -> tuple[RowResult, ...]:
+        if all(row.sample is None for row in batch.rows):
+            return tuple(RowResult(sequence=row.sequence) for row in batch.rows)
+        values = logits.read()
+        return tuple(_result(row, values[row.slot - batch.first]) for row in batch.rows)
+
+
+def bool_true() -> bool:
+    """A synchronous executable has always ended."""
+    return True
+
+
+def _result(row: Row, logits: Array) -> RowResult:
+    if row.sample is None:
+        return RowResult(sequence=row.sequence)
+    position = row.past_length + len(row.tokens)
+    return RowResult(sequence=row.sequence, sampled=choose(logits, row.sample, position=position))
+
+
+def _tokens_first(part: Array) -> Array:
+    """[1, heads, tokens, dim] -> [tokens, heads, dim], contiguous."""
+    return np.ascontiguousarray(part[0].transpose(1, 0, 2))
+
+
+def _heads_first(page: Array) -> Array:
+    """[tokens, heads, dim] -> [1, heads, tokens, dim]."""
+    return page.transpose(1, 0, 2)[None]

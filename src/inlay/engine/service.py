@@ -1,0 +1,237 @@
+"""The server end of the engine's protocol: clients connect over a unix socket, ask, and are streamed to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from inlay.engine.calls import Call, Choice, sequence_requests
+from inlay.engine.links import DeviceLink
+from inlay.engine.loop import EngineLoop
+from inlay.errors import InlayError, RequestError, TransferError
+from inlay.models import ChatEncoder, ModelSpec, Tokenizer
+from inlay.specs.generation import (
+    Cancel,
+    ClientToEngine,
+    Delta,
+    Describe,
+    Description,
+    Detokenize,
+    EngineToClient,
+    Failed,
+    Finished,
+    Generate,
+    ReadMeters,
+    RunnerDescription,
+    Started,
+    Text,
+    Tokenize,
+    Tokens,
+)
+from inlay.specs.schedule import Arrived, Cancelled, RunnerFacts
+from inlay.transport import read_frame, shake_hands_async, write_frame
+
+CLIENT_FRAME = 1
+MANY_CHARACTERS = 10_000
+PREFIX_TOKENS = 8
+"""How much of the prompt the text of the answer is decoded after, for tokenizers that treat a first word apart."""
+log = logging.getLogger("inlay.engine")
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of the service when asked."""
+
+    name: str
+    context: int
+    created: int
+    facts: tuple[RunnerFacts, ...]
+    pids: dict[str, int]
+
+
+class Service:
+    """All clients of one engine."""
+
+    def __init__(
+        self,
+        loop: EngineLoop,
+        *,
+        spec: ModelSpec,
+        tokenizer: Tokenizer,
+        chat: ChatEncoder | None,
+        served: Served,
+        links: dict[str, DeviceLink],
+        meters: Callable[[], str],
+        key: bytes,
+    ) -> None:
+        self._loop = loop
+        self._spec = spec
+        self._tokenizer = tokenizer
+        self._chat = chat
+        self._served = served
+        self._links = links
+        self._meters = meters
+        self._key = key
+        self._next_sequence = 1
+
+    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client from handshake to hang-up; its unfinished calls end with it."""
+        calls: dict[int, Call] = {}
+        decode = msgspec.msgpack.Decoder(ClientToEngine).decode
+        try:
+            await shake_hands_async(reader, writer, key=self._key, name="engine", connects=False)
+            while True:
+                frame = await read_frame(reader)
+                await self._take(decode(frame.header), calls, writer)
+        except (TransferError, msgspec.DecodeError, OSError) as error:
+            log.debug("a client has gone: %s", error)
+        finally:
+            for call in list(calls.values()):
+                call.abandon()
+            writer.close()
+
+    async def _take(self, message: ClientToEngine, calls: dict[int, Call], writer: asyncio.StreamWriter) -> None:
+        def reply(answer: EngineToClient) -> None:
+            if isinstance(answer, Finished | Failed):
+                calls.pop(answer.call, None)
+            if not writer.is_closing():
+                write_frame(writer, CLIENT_FRAME, msgspec.msgpack.encode(answer))
+
+        try:
+            match message:
+                case Generate():
+                    await self._generate(message, calls, reply)
+                case Cancel(call=number):
+                    if number in calls:
+                        calls.pop(number).abandon()
+                case Tokenize(call=number):
+                    ids = await self._encode(message.text, message.messages)
+                    reply(Tokens(call=number, tokens=ids))
+                case Detokenize(call=number, tokens=ids):
+                    reply(Text(call=number, text=self._tokenizer.decode(list(ids))))
+                case Describe(call=number):
+                    reply(self.describe(number))
+                case ReadMeters(call=number):
+                    reply(Text(call=number, text=self._meters()))
+        except RequestError as error:
+            reply(
+                Failed(
+                    call=message.call,
+                    status=error.status,
+                    code=error.code,
+                    message=error.message,
+                    param=error.param,
+                    hint=error.hint,
+                )
+            )
+        except InlayError as error:
+            reply(Failed(call=message.call, status=500, code=error.code, message=error.message, hint=error.hint))
+
+    async def _generate(self, message: Generate, calls: dict[int, Call], reply: Callable[[EngineToClient], None]) -> None:
+        prompt = await self._prompt(message)
+        if message.parameters.max_tokens == 0:
+            self._answer_nothing(message, prompt, reply)
+            return
+        requests = sequence_requests(message, prompt, self._spec, context=self._served.context, first=self._next_sequence)
+        self._next_sequence += len(requests)
+        call = Call(message, prompt, tokenizer=self._tokenizer, reply=reply, cancel=self._cancel)
+        call.choices = [
+            Choice(
+                call,
+                index=index,
+                sequence=request.sequence,
+                stream=self._tokenizer.stream(prompt[-PREFIX_TOKENS:]),
+                request=request,
+            )
+            for index, request in enumerate(requests)
+        ]
+        calls[message.call] = call
+        if message.parameters.echo:
+            for index in range(len(requests)):
+                reply(Delta(call=message.call, index=index, text=self._echo(message, prompt)))
+        for choice in call.choices:
+            if not call.ended:
+                self._loop.listen(choice.sequence, choice)
+                self._loop.feed(Arrived(choice.request))
+
+    def _answer_nothing(self, message: Generate, prompt: tuple[int, ...], reply: Callable[[EngineToClient], None]) -> None:
+        """max_tokens 0: the prompt is counted (and echoed), nothing is computed."""
+        reply(Started(call=message.call, prompt_tokens=len(prompt), prefill="", decode=""))
+        for index in range(message.parameters.n):
+            text = self._echo(message, prompt) if message.parameters.echo else ""
+            reply(Delta(call=message.call, index=index, text=text, finish_reason="length"))
+        reply(Finished(call=message.call, prompt_tokens=len(prompt), completion_tokens=0))
+
+    def _echo(self, message: Generate, prompt: tuple[int, ...]) -> str:
+        return message.text if message.text is not None else self._tokenizer.decode(list(prompt))
+
+    async def _prompt(self, message: Generate) -> tuple[int, ...]:
+        if message.tokens is not None:
+            wrong = [token for token in message.tokens if not 0 <= token < self._spec.vocabulary]
+            if wrong:
+                raise RequestError(
+                    f"prompt token {wrong[0]} is outside the vocabulary, expected 0 to {self._spec.vocabulary - 1}",
+                    param="prompt",
+                    hint="use this model's tokenizer",
+                )
+            return message.tokens
+        return await self._encode(message.text, message.messages)
+
+    async def _encode(self, text: str | None, messages: tuple[dict[str, Any], ...] | None) -> tuple[int, ...]:
+        """Long texts are encoded on a thread, so that they hold nobody up."""
+        if messages is not None:
+            if self._chat is None:
+                raise RequestError(
+                    "this model has no chat template", param="messages", hint="use /v1/completions, or add chat_template.jinja"
+                )
+            size = sum(len(str(item.get("content", ""))) for item in messages)
+            if size > MANY_CHARACTERS:
+                return tuple(await asyncio.to_thread(self._chat.encode, messages))
+            return tuple(self._chat.encode(messages))
+        if text is not None and len(text) > MANY_CHARACTERS:
+            return tuple(await asyncio.to_thread(self._tokenizer.encode, text))
+        return tuple(self._tokenizer.encode(text or ""))
+
+    def _cancel(self, sequence: int) -> None:
+        self._loop.feed(Cancelled(sequence, "client"))
+
+    def describe(self, call: int) -> Description:
+        """What is served, and whether every role has a living runner."""
+        missing = [
+            role
+            for role in ("prefill", "decode")
+            if not any(role in f.roles and self._links[f.runner].alive for f in self._served.facts)
+        ]
+        return Description(
+            call=call,
+            model=self._served.name,
+            context=self._served.context,
+            created=self._served.created,
+            ready=not missing,
+            reason="" if not missing else f"no living runner has the role {' or '.join(missing)}",
+            runners=tuple(self._runner(facts) for facts in self._served.facts),
+        )
+
+    def _runner(self, facts: RunnerFacts) -> RunnerDescription:
+        link = self._links[facts.runner]
+        ready = link.ready
+        return RunnerDescription(
+            place=facts.runner,
+            device=facts.runner.partition("/")[0],
+            framework="" if ready is None else ready.framework,
+            version="" if ready is None else ready.framework_version,
+            roles=facts.roles,
+            precision={} if ready is None else msgspec.to_builtins(ready.precision),
+            pid=self._served.pids.get(facts.runner, 0),
+            alive=link.alive,
+            epoch=facts.epoch,
+        )
+
+
+def now_unix() -> int:
+    """The wall clock in whole seconds, for `created` alone."""
+    return int(time.time())

@@ -1,0 +1,28 @@
+"""Chips, devices, links, nodes and clusters: what there is to run on, described or probed. Executes nothing."""
+
+from __future__ import annotations
+
+from inlay.hardware.cluster import Chip, Cluster, Device, Link, Memory, Node, Place, parse_place
+from inlay.hardware.cluster_file import check_local, describe_cluster, dump_cluster, load_cluster, parse_cluster
+from inlay.hardware.document import convert_document, parse_document, read_document
+from inlay.hardware.probe import probe
+
+__all__ = [
+    "Chip",
+    "Cluster",
+    "Device",
+    "Link",
+    "Memory",
+    "Node",
+    "Place",
+    "check_local",
+    "convert_document",
+    "describe_cluster",
+    "dump_cluster",
+    "load_cluster",
+    "parse_cluster",
+    "parse_document",
+    "parse_place",
+    "probe",
+    "read_document",
+]

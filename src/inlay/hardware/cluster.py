@@ -1,0 +1,106 @@
+"""The nouns of hardware: Chip, Memory, Device, Link, Node, Cluster, and how a place is spelled.
+
+Frozen data only. Files are read in `cluster_file`, the machine is read in `probe`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from inlay.errors import ClusterError
+from inlay.units import Bytes, BytesPerSecond, Seconds
+
+DEVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*:(0|[1-9][0-9]*)")
+BACKEND_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """One memory of a chip: its name ("ddr", "hbm"), size, and bandwidth where known."""
+
+    name: str
+    size: Bytes
+    bandwidth: BytesPerSecond | None = None
+
+
+class Chip(msgspec.Struct, frozen=True, kw_only=True):
+    """A product: kind ("cpu", "gpu", ...), instruction sets of a CPU, memories fastest first."""
+
+    name: str
+    kind: str = "cpu"
+    instruction_sets: tuple[str, ...] = ()
+    memories: tuple[Memory, ...] = ()
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One host; `zone` is where it stands, as far as placement cares."""
+
+    name: str
+    zone: str = ""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One usable instance of a chip, `<alias>:<index>`. A CPU is divisible: `cores` are the cores it may use.
+
+    `memory` is its share in bytes (None = unknown), `backends` those allowed there (None = any), `numa` the
+    memory zone of its cores where the host says so.
+    """
+
+    name: str
+    node: str
+    chip: str = ""
+    cores: tuple[int, ...] = ()
+    memory: Bytes | None = None
+    backends: tuple[str, ...] | None = None
+    numa: int | None = None
+
+    def allows(self, backend: str) -> bool:
+        """Whether that backend may be placed here."""
+        return self.backends is None or backend in self.backends
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection of two devices or nodes, alike in both directions."""
+
+    ends: tuple[str, str]
+    bandwidth: BytesPerSecond
+    latency: Seconds
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """Nodes and devices by name, the links between them, and what is known of the chips by name."""
+
+    nodes: dict[str, Node]
+    devices: dict[str, Device]
+    links: tuple[Link, ...] = ()
+    chips: dict[str, Chip] = {}
+
+    def device(self, name: str) -> Device:
+        """The device of that name; ClusterError naming those there are."""
+        if name not in self.devices:
+            raise ClusterError(
+                f"device {name!r} is not in the cluster, expected one of {sorted(self.devices)}", hint=PLACE_HINT
+            )
+        return self.devices[name]
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Where something runs: a device and a backend, spelled `DEVICE/BACKEND`."""
+
+    device: str
+    backend: str
+
+    def __str__(self) -> str:
+        return f"{self.device}/{self.backend}"
+
+
+PLACE_HINT = "a place is written DEVICE/BACKEND, for example xeon:0/openvino"
+
+
+def parse_place(text: str) -> Place:
+    """`"xeon:0/openvino"` as a Place; ClusterError when it is spelled otherwise. Says nothing of its existence."""
+    device, slash, backend = text.partition("/")
+    if not slash or DEVICE_NAME.fullmatch(device) is None or BACKEND_NAME.fullmatch(backend) is None:
+        raise ClusterError(f"place is {text!r}, expected DEVICE/BACKEND with a device <alias>:<index>", hint=PLACE_HINT)
+    return Place(device, backend)

@@ -1,0 +1,188 @@
+"""cluster.yaml to Cluster and back. The format: `nodes`, `devices`, `links`, and optionally `chips`, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+from inlay.errors import ClusterError, InputError
+from inlay.hardware.cluster import BACKEND_NAME, DEVICE_NAME, Chip, Cluster, Device, Link, Memory, Node
+from inlay.hardware.document import convert_document, read_document
+from inlay.units import parse_bandwidth, parse_bytes, parse_seconds
+
+Quantity = int | float | str
+T = TypeVar("T")
+
+
+class _NodeEntry(msgspec.Struct, kw_only=True):
+    zone: str | None = None
+
+
+class _DeviceEntry(msgspec.Struct, kw_only=True):
+    node: str
+    chip: str = ""
+    cores: tuple[int, ...] = ()
+    memory: Quantity | None = None
+    backends: tuple[str, ...] | None = None
+    numa: int | None = None
+
+
+class _LinkEntry(msgspec.Struct, kw_only=True):
+    ends: tuple[str, str]
+    bandwidth: Quantity
+    latency: Quantity
+
+
+class _MemoryEntry(msgspec.Struct, kw_only=True):
+    name: str
+    size: Quantity
+    bandwidth: Quantity | None = None
+
+
+class _ChipEntry(msgspec.Struct, kw_only=True):
+    kind: str = "cpu"
+    instruction_sets: tuple[str, ...] = ()
+    memories: tuple[_MemoryEntry, ...] = ()
+
+
+class _ClusterEntry(msgspec.Struct, kw_only=True):
+    nodes: dict[str, _NodeEntry | None]
+    devices: dict[str, _DeviceEntry]
+    links: tuple[_LinkEntry, ...] = ()
+    chips: dict[str, _ChipEntry] = {}
+
+
+def load_cluster(path: str | Path) -> Cluster:
+    """The cluster a file describes. Every fault is a ClusterError with the value, what was expected and a hint."""
+    file = Path(path)
+    return parse_cluster(read_document(file, error=ClusterError), source=str(file))
+
+
+def parse_cluster(raw: object, *, source: str) -> Cluster:
+    """As `load_cluster`, from plain data; `source` names it in messages. The machine is not looked at."""
+    entry = convert_document(raw, _ClusterEntry, source=source, error=ClusterError)
+    nodes = {name: Node(name=name, zone=(node.zone or "") if node else "") for name, node in entry.nodes.items()}
+    if not nodes or not entry.devices:
+        empty = "devices" if nodes else "nodes"
+        raise ClusterError(f"{source}: {empty} is empty, expected at least one", hint="see examples/clusters")
+    cluster = Cluster(
+        nodes=nodes,
+        devices={name: _device(name, device, nodes, source) for name, device in entry.devices.items()},
+        links=tuple(_link(index, link, source) for index, link in enumerate(entry.links)),
+        chips={name: _chip(name, chip, source) for name, chip in entry.chips.items()},
+    )
+    _check_links(cluster, source)
+    return cluster
+
+
+def describe_cluster(cluster: Cluster) -> dict[str, object]:
+    """Plain data of the file format: `parse_cluster` of it gives an equal cluster."""
+    chips = {name: msgspec.to_builtins(chip) for name, chip in cluster.chips.items()}
+    devices = {name: msgspec.to_builtins(device) for name, device in cluster.devices.items()}
+    for entry in (*chips.values(), *devices.values()):
+        del entry["name"]
+    described: dict[str, object] = {
+        "nodes": {name: {"zone": node.zone} for name, node in cluster.nodes.items()},
+        "devices": {name: {key: value for key, value in item.items() if value is not None} for name, item in devices.items()},
+        "links": [msgspec.to_builtins(link) for link in cluster.links],
+    }
+    if chips:
+        described["chips"] = chips
+    return described
+
+
+def dump_cluster(cluster: Cluster) -> str:
+    """The text of a cluster file, in a stable order; reading it gives an equal cluster."""
+    return yaml.safe_dump(describe_cluster(cluster), sort_keys=False, allow_unicode=True)
+
+
+def check_local(cluster: Cluster, *, node: str = "local", usable: Iterable[int] | None = None) -> None:
+    """Raise ClusterError for a core of a device on `node` that this process may not use (sched_getaffinity)."""
+    cores = sorted(os.sched_getaffinity(0) if usable is None else usable)
+    for device in cluster.devices.values():
+        missing = [core for core in device.cores if core not in cores] if device.node == node else []
+        if missing:
+            raise ClusterError(
+                f"device {device.name!r} has core {missing[0]}, expected cores of this machine: {cores}",
+                hint="correct `cores`, or let inlay look with --cluster local",
+            )
+
+
+def _device(name: str, entry: _DeviceEntry, nodes: dict[str, Node], source: str) -> Device:
+    where = f"{source}: device {name!r}"
+    if DEVICE_NAME.fullmatch(name) is None:
+        raise ClusterError(f"{where} is not a device name, expected <alias>:<index>", hint="write for example xeon:0")
+    if entry.node not in nodes:
+        raise ClusterError(f"{where} has node {entry.node!r}, expected one of {sorted(nodes)}", hint="add it under `nodes`")
+    if min(entry.cores, default=0) < 0 or len(set(entry.cores)) < len(entry.cores):
+        raise ClusterError(f"{where} has cores {list(entry.cores)}, expected each once, from 0", hint="list cores as [0, 1]")
+    for backend in entry.backends or ():
+        if BACKEND_NAME.fullmatch(backend) is None or entry.backends is None or entry.backends.count(backend) > 1:
+            raise ClusterError(
+                f"{where} has backends {list(entry.backends or ())}, expected names in lower case, each once",
+                hint="for example [openvino, onnxruntime]",
+            )
+    memory = None if entry.memory is None else _read(parse_bytes, entry.memory, f"{where}: memory")
+    if memory == 0:
+        raise ClusterError(f"{where} has memory 0, expected more than zero", hint="leave `memory` out where it is unknown")
+    if entry.numa is not None and entry.numa < 0:
+        raise ClusterError(f"{where} has numa {entry.numa}, expected zero or more", hint="leave `numa` out where unknown")
+    return Device(
+        name=name,
+        node=entry.node,
+        chip=entry.chip,
+        cores=entry.cores,
+        memory=memory,
+        backends=entry.backends,
+        numa=entry.numa,
+    )
+
+
+def _link(index: int, entry: _LinkEntry, source: str) -> Link:
+    where = f"{source}: links[{index}]"
+    return Link(
+        ends=entry.ends,
+        bandwidth=_read(parse_bandwidth, entry.bandwidth, f"{where}: bandwidth"),
+        latency=_read(parse_seconds, entry.latency, f"{where}: latency"),
+    )
+
+
+def _chip(name: str, entry: _ChipEntry, source: str) -> Chip:
+    where = f"{source}: chip {name!r}"
+    memories = tuple(
+        Memory(
+            name=memory.name,
+            size=_read(parse_bytes, memory.size, f"{where}: size"),
+            bandwidth=None if memory.bandwidth is None else _read(parse_bandwidth, memory.bandwidth, f"{where}: bandwidth"),
+        )
+        for memory in entry.memories
+    )
+    return Chip(name=name, kind=entry.kind, instruction_sets=entry.instruction_sets, memories=memories)
+
+
+def _check_links(cluster: Cluster, source: str) -> None:
+    known = sorted([*cluster.devices, *cluster.nodes])
+    seen: set[frozenset[str]] = set()
+    for index, link in enumerate(cluster.links):
+        where = f"{source}: links[{index}] has ends {list(link.ends)}"
+        unknown = [end for end in link.ends if end not in known]
+        if unknown:
+            raise ClusterError(f"{where}, expected devices or nodes: {known}", hint=f"{unknown[0]!r} is not one of them")
+        if link.ends[0] == link.ends[1]:
+            raise ClusterError(f"{where}, expected two different ends", hint="remove this link")
+        if frozenset(link.ends) in seen:
+            raise ClusterError(f"{where}, which were given before", hint="a link goes both ways: keep one of the two")
+        seen.add(frozenset(link.ends))
+
+
+def _read(parse: Callable[..., T], value: object, name: str) -> T:
+    """A quantity, its fault told as one of the cluster."""
+    try:
+        return parse(value, name=name)
+    except InputError as cause:
+        raise ClusterError(cause.message, hint=cause.hint) from cause

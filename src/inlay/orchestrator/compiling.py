@@ -1,0 +1,158 @@
+"""Sees to it that everything a deployment runs is lowered: looks in the cache, starts a compile process for the rest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from inlay.backends import backend
+from inlay.errors import ArtifactError, DeploymentError, InlayError, UnsupportedError
+from inlay.models import model_digest
+from inlay.runtime import Cache, artifact_key, find_artifact, find_weights
+from inlay.specs.artifact import LowerRequest, ShapeBuckets
+from inlay.specs.deployment import Deployment, RegionPlacement
+from inlay.workers import WorkerSpec, start
+
+COMPILER = "compile"
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """What a device process loads: the artifact's folder, the folder of the weight map, the framework's version."""
+
+    directory: Path
+    weights: Path
+    framework_version: str
+
+
+def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -> dict[str, Lowered]:
+    """By place. A compile process is started only where something is missing, so a second start needs no torch."""
+    cache, folder = Cache.default(), Path(deployment.model)
+    regions = {str(role.regions[0].place): role.regions[0] for role in deployment.roles}
+    versions = {place: _framework_version(region) for place, region in regions.items()}
+    requests = {place: lower_request(deployment, region) for place, region in regions.items()}
+    keys = {
+        place: artifact_key(folder, backend=backend(region.backend), request=requests[place])
+        for place, region in regions.items()
+    }
+    missing = [place for place, key in keys.items() if not _usable(cache, key, progress)]
+    weights = find_weights(cache, folder)
+    if missing or weights is None:
+        wanted = {keys[place]: (regions[place].backend, requests[place]) for place in missing or list(keys)}
+        _compile(folder, list(wanted.values()), cache, progress)
+    directory = cache.weights(model_digest(folder))
+    return {place: Lowered(cache.artifact(key), directory, versions[place]) for place, key in keys.items()}
+
+
+def lower_request(deployment: Deployment, region: RegionPlacement) -> LowerRequest:
+    """What is asked of the backend: the region's precision; buckets for a backend that runs declared sizes only."""
+    threads = max(1, len(deployment.cluster.device(region.device).cores))
+    buckets = None
+    if not getattr(backend(region.backend), "dynamic", True):
+        buckets = ShapeBuckets(
+            batches=_doubling(deployment.slots), widths=_doubling(deployment.chunk), capacities=deployment.capacities
+        )
+    return LowerRequest(precision=region.precision, buckets=buckets, threads=threads)
+
+
+def _doubling(largest: int) -> tuple[int, ...]:
+    """1, 2, 4, ... and the largest itself."""
+    sizes = []
+    size = 1
+    while size < largest:
+        sizes.append(size)
+        size *= 2
+    return (*sizes, largest)
+
+
+def _framework_version(region: RegionPlacement) -> str:
+    found = backend(region.backend).available()
+    if not found.available:
+        raise DeploymentError(
+            f"backend {region.backend} at {region.place} is not available here: {found.reason}",
+            hint=f"pip install 'inlay[{region.backend}]', or choose another; `inlay devices` shows what there is",
+        )
+    return found.version
+
+
+def _usable(cache: Cache, key: str, progress: Callable[[str], None]) -> bool:
+    """Whether the cache holds this artifact whole; a damaged one is removed, said aloud, and lowered again."""
+    try:
+        return find_artifact(cache, key) is not None
+    except ArtifactError as error:
+        progress(f"{error.message}: lowering it again")
+        shutil.rmtree(cache.artifact(key), ignore_errors=True)
+        return False
+
+
+def _compile(folder: Path, wanted: Sequence[tuple[str, LowerRequest]], cache: Cache, progress: Callable[[str], None]) -> None:
+    """One compile process for all that is missing; its steps are passed on, its error raised here."""
+    _check_torch()
+    with tempfile.TemporaryDirectory(prefix="inlay-compile-") as directory:
+        result, steps = Path(directory) / "result.json", Path(directory) / "progress.jsonl"
+        config = {
+            "model": str(folder),
+            "wanted": msgspec.to_builtins(tuple(wanted)),
+            "cache": str(cache.root),
+            "result": str(result),
+            "progress": str(steps),
+        }
+        worker = start(
+            WorkerSpec(name=COMPILER, program="inlay.runtime.lower:main", run_directory=directory, config=config, threads=2)
+        )
+        try:
+            shown = 0
+            while worker.alive():
+                shown = _show(steps, shown, progress)
+                time.sleep(POLL_SECONDS)
+            _show(steps, shown, progress)
+            if not result.exists():
+                raise worker.lost()
+        finally:
+            worker.stop()
+        outcome: dict[str, Any] = json.loads(result.read_text())
+    if "error" in outcome:
+        error = outcome["error"]
+        failure = UnsupportedError if error["code"] == UnsupportedError.code else _tree(error["code"])
+        raise failure(f"lowering failed: {error['message']}", hint=error["hint"])
+
+
+def _tree(code: str) -> type[InlayError]:
+    """The class of the error tree with this code."""
+    pending: list[type[InlayError]] = [InlayError]
+    while pending:
+        item = pending.pop()
+        if item.code == code and item.__init__ is InlayError.__init__:
+            return item
+        pending += item.__subclasses__()
+    return InlayError
+
+
+def _show(steps: Path, shown: int, progress: Callable[[str], None]) -> int:
+    """Pass on the steps begun since the last look; how many lines have been seen."""
+    lines = steps.read_text().splitlines() if steps.exists() else []
+    for line in lines[shown:]:
+        step = json.loads(line)
+        if step["state"] == "begun":
+            progress(f"compile: {step['step']}")
+    return len(lines)
+
+
+def _check_torch() -> None:
+    from importlib.util import find_spec
+
+    absent = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if absent:
+        raise UnsupportedError(
+            f"lowering a model needs {' and '.join(absent)}, which is not installed here",
+            hint="pip install 'inlay[torch]', or copy a cache (INLAY_CACHE) in which this model is lowered",
+        )

@@ -1,0 +1,8 @@
+"""Lowers through backends and runs the result. `runtime.lower` is the torch door of this room."""
+
+from __future__ import annotations
+
+from inlay.runtime.cache import Cache, artifact_key, find_artifact, find_weights
+from inlay.runtime.region import LoadedRegion, load_region
+
+__all__ = ["Cache", "LoadedRegion", "artifact_key", "find_artifact", "find_weights", "load_region"]

@@ -1,0 +1,35 @@
+"""Load a lowered stage in a device process: validate first, then the backend's own load. No torch of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from inlay.backends import Executable, backend
+from inlay.errors import ArtifactError
+from inlay.specs.artifact import ArtifactManifest, WeightMap
+
+
+def load_stage_executable(
+    directory: Path,
+    *,
+    manifest: ArtifactManifest,
+    weight_map: WeightMap,
+    backend_name: str,
+    threads: int = 1,
+    options: Mapping[str, str] | None = None,
+) -> Executable:
+    """A runnable stage on `threads` threads, weights bound from the map. The caller owns it and closes it.
+
+    Raises ArtifactError where the artifact was made by another backend or for other versions than those here.
+    """
+    found = backend(backend_name)
+    verdict = found.validate(manifest)
+    if verdict == "unsupported":
+        raise ArtifactError(f"artifact {str(directory)!r} is of backend {manifest.backend!r}, expected {backend_name!r}")
+    if verdict != "optimal":
+        made = ", ".join(f"{name} {version}" for name, version in manifest.fingerprint.items())
+        raise ArtifactError(
+            f"artifact {str(directory)!r} was lowered with {made}, which is not what is here", hint="lower the model again"
+        )
+    return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})

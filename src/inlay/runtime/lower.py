@@ -1,0 +1,210 @@
+"""Lower a model folder through its backends into the cache. A torch door: the program of a compile process.
+
+`main` is started by name with a config; `lower_stage` is the same as a plain function.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from inlay.backends import backend
+from inlay.errors import InlayError, InputError, UnsupportedError
+from inlay.graph.capture import capture_stage, lifted_weights, summarize
+from inlay.models import Checkpoint, model_digest, open_checkpoint
+from inlay.models.torch import Stage, load_stage
+from inlay.runtime.cache import KEY_FILE, MANIFEST_FILE, Cache, artifact_key, find_artifact, key_contents
+from inlay.runtime.publish import publish
+from inlay.runtime.weights import build_weight_map, read_weight_map
+from inlay.specs.artifact import LowerRequest
+
+Progress = Callable[[dict[str, Any]], object]
+
+
+class LoweredArtifact(msgspec.Struct, frozen=True, kw_only=True):
+    """One artifact in the cache: where, and the seconds its lowering took (0 where it was there already)."""
+
+    backend: str
+    key: str
+    directory: str
+    seconds: float
+
+
+class Lowered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lowering left: artifacts in the order asked, the folder of the weight map, seconds by step."""
+
+    artifacts: tuple[LoweredArtifact, ...]
+    weights: str
+    model_digest: str
+    seconds: dict[str, float]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The config of `main`: model folder, what to lower, cache folder, and the files to report to."""
+
+    model: str
+    wanted: tuple[tuple[str, LowerRequest], ...]
+    cache: str
+    result: str
+    progress: str = ""
+    experts: str = "batched_mm"
+
+
+def main(config: dict[str, Any]) -> int:
+    """Run one lowering and write its outcome to `result`: {"lowered": ...} or {"error": {code, message, hint}}.
+
+    Steps are appended to `progress` as JSON lines {step, state, seconds}. Returns the process's exit code.
+    """
+    try:
+        parsed = msgspec.convert(config, Config)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"config of the compile process: {error}; known fields: {', '.join(Config.__struct_fields__)}"
+        ) from error
+    outcome: dict[str, Any]
+    code = 0
+    try:
+        with _progress_file(parsed.progress) as progress:
+            lowered = lower_stage(
+                Path(parsed.model),
+                wanted=parsed.wanted,
+                cache=Cache(Path(parsed.cache)),
+                experts=parsed.experts,
+                progress=progress,
+            )
+        outcome = {"lowered": msgspec.to_builtins(lowered)}
+    except InlayError as error:
+        outcome, code = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}, error.exit_code
+    except Exception as error:  # noqa: BLE001  # process edge: the parent gets a reason, not a traceback
+        outcome, code = {"error": {"code": "internal_error", "message": f"{type(error).__name__}: {error}", "hint": None}}, 1
+    target = Path(parsed.result)
+    temporary = target.with_name(f".{target.name}.part")
+    temporary.write_text(json.dumps(outcome))
+    temporary.replace(target)
+    return code
+
+
+def lower_stage(
+    folder: Path,
+    *,
+    wanted: Sequence[tuple[str, LowerRequest]],
+    cache: Cache,
+    experts: str = "batched_mm",
+    progress: Progress | None = None,
+) -> Lowered:
+    """Capture the model once, lower what the cache lacks for each (backend, request), publish artifacts and weight map.
+
+    Does nothing but look where everything is cached. Errors name the backend, the node where known, and the reason.
+    """
+    seconds: dict[str, float] = {}
+    step = _Steps(seconds, progress)
+    with step("look up"):
+        checkpoint = open_checkpoint(folder)
+        digest = model_digest(folder)
+        keys = [
+            artifact_key(folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts)
+            for name, request in wanted
+        ]
+        weights = cache.weights(digest)
+        missing = {key for key in keys if find_artifact(cache, key) is None}
+        complete = not missing and read_weight_map(weights) is not None
+    spent: dict[str, float] = {}
+    if not complete:
+        with step("load"):
+            stage = load_stage(folder, experts=experts)
+        with step("capture"):
+            exported = capture_stage(stage)
+        with step("weights"):
+            _publish_weights(stage, exported, checkpoint=checkpoint, digest=digest, directory=weights)
+        for key, (name, request) in zip(keys, wanted, strict=True):
+            if key in missing and key not in spent:
+                begun = time.monotonic()
+                with step(f"lower {name}"):
+                    contents = key_contents(
+                        folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts
+                    )
+                    _lower_one(stage, exported, name=name, request=request, directory=cache.artifact(key), contents=contents)
+                spent[key] = time.monotonic() - begun
+    artifacts = tuple(
+        LoweredArtifact(backend=name, key=key, directory=str(cache.artifact(key)), seconds=spent.get(key, 0.0))
+        for key, (name, _) in zip(keys, wanted, strict=True)
+    )
+    return Lowered(artifacts=artifacts, weights=str(weights), model_digest=digest, seconds=seconds)
+
+
+def _lower_one(
+    stage: Stage, exported: Any, *, name: str, request: LowerRequest, directory: Path, contents: Mapping[str, Any]
+) -> None:
+    """Lower through one backend into a temporary folder and publish it with its manifest."""
+    found = backend(name)
+    availability = found.available()
+    if not availability.available:
+        raise UnsupportedError(f"backend {name} cannot lower here: {availability.reason}")
+    refused = [
+        node for node in found.supports(summarize(exported, stage.model_type), device="cpu:0").nodes if not node.supported
+    ]
+    if refused:
+        raise UnsupportedError(f"backend {name} does not take node {refused[0].node!r}: {refused[0].reason}")
+
+    def fill(folder: Path) -> None:
+        manifest = found.lower(exported, stage=stage.shape, request=request, directory=folder)
+        (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        (folder / KEY_FILE).write_text(json.dumps(contents, indent=1, sort_keys=True))
+
+    publish(directory, fill)
+
+
+def _publish_weights(stage: Stage, exported: Any, *, checkpoint: Checkpoint, digest: str, directory: Path) -> None:
+    """Map every lifted weight to the checkpoint or to a file of its own."""
+    if read_weight_map(directory) is not None:
+        return
+    tensors = lifted_weights(exported)
+    arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+    same: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for name, tensor in tensors.items():
+        same.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
+    base = f"{getattr(stage.model, 'base_model_prefix', '')}."
+    candidates = {}
+    for name, tensor in tensors.items():
+        tied = same[tensor.data_ptr(), tuple(tensor.shape)]
+        plain = [item.removeprefix(stage.prefix) for item in (name, *tied)]
+        candidates[name] = list(dict.fromkeys([*plain, *(item.removeprefix(base) for item in plain)]))
+    build_weight_map(arrays, candidates=candidates, checkpoint=checkpoint, model_digest=digest, directory=directory)
+
+
+class _Steps:
+    """Times named steps and reports their begin and end."""
+
+    def __init__(self, seconds: dict[str, float], progress: Progress | None) -> None:
+        self._seconds, self._progress = seconds, progress
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._tell({"step": name, "state": "begun"})
+        begun = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self._tell({"step": name, "state": "failed", "seconds": time.monotonic() - begun})
+            raise
+        self._seconds[name] = time.monotonic() - begun
+        self._tell({"step": name, "state": "done", "seconds": self._seconds[name]})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        if self._progress is not None:
+            self._progress(event)
+
+
+@contextmanager
+def _progress_file(path: str) -> Iterator[Progress | None]:
+    if not path:
+        yield None
+        return
+    with open(path, "a", buffering=1) as file:
+        yield lambda event: file.write(json.dumps(event) + "\n")

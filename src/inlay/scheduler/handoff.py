@@ -1,0 +1,124 @@
+"""The hand-off of a sequence's KV between runners, as bookkeeping: bindings, leases, and what happens on doubt."""
+
+from __future__ import annotations
+
+import hashlib
+
+from inlay.scheduler.state import DECODE, HANDOFF, PREFILL, Sequence, State
+from inlay.specs.device import AbortTransfer, ExpectTransfer, OpenTransfer, TransferBinding
+from inlay.specs.schedule import Command, Recompute, Send
+
+CHAIN_PAGE = 16
+
+
+def prefix_chain(tokens: tuple[int, ...], *, salt: str) -> bytes:
+    """h_i = blake2b(h_(i-1) | ids of page i), h_0 from the salt: what the KV of these tokens is called."""
+    digest = hashlib.blake2b(salt.encode(), digest_size=16).digest()
+    for start in range(0, len(tokens), CHAIN_PAGE):
+        page = b"".join(token.to_bytes(4, "little") for token in tokens[start : start + CHAIN_PAGE])
+        digest = hashlib.blake2b(digest + page, digest_size=16).digest()
+    return digest
+
+
+def open_handoff(state: State, sequence: Sequence, now: float) -> list[Command]:
+    """Tell both ends about the transfer before the first chunk of the prompt runs."""
+    transfer = state.next_transfer
+    state.next_transfer += 1
+    request = sequence.request
+    attempt = sequence.attempt.to_bytes(4, "little")
+    binding = TransferBinding(
+        transfer=transfer,
+        request=request.request,
+        sequence=sequence.number,
+        attempt=sequence.attempt,
+        nonce=hashlib.blake2b(request.entropy + attempt, digest_size=16).digest(),
+        source=sequence.prefill,
+        source_epoch=state.runners[sequence.prefill].facts.epoch,
+        destination=sequence.decode,
+        destination_epoch=state.runners[sequence.decode].facts.epoch,
+        tokens=len(request.prompt),
+        chain=prefix_chain(request.prompt, salt=request.tenant),
+        lease=state.lease,
+        tenant=request.tenant,
+    )
+    sequence.transfer = transfer
+    sequence.deadline = float("inf")
+    state.handoffs[transfer] = sequence.number
+    return [
+        Send(sequence.decode, ExpectTransfer(binding=binding, slot=sequence.slots[sequence.decode])),
+        Send(sequence.prefill, OpenTransfer(binding=binding, slot=sequence.slots[sequence.prefill])),
+    ]
+
+
+def prompt_done(state: State, sequence: Sequence, now: float) -> None:
+    """The prompt is computed and its last rows are on their way: wait for the destination, until the lease ends."""
+    state.runners[sequence.prefill].release(sequence)
+    if sequence.arrived:
+        _begin_decoding(state, sequence)
+    else:
+        sequence.phase = HANDOFF
+        sequence.deadline = now + state.lease
+
+
+def kv_arrived(state: State, transfer: int, tokens: int) -> None:
+    """The destination holds the whole prompt's KV, verified."""
+    sequence = _sequence_of(state, transfer)
+    if sequence is None:
+        return
+    sequence.arrived = True
+    if sequence.phase == HANDOFF:
+        _begin_decoding(state, sequence)
+
+
+def close_handoff(state: State, sequence: Sequence, reason: str) -> list[Command]:
+    """Forget the transfer of a sequence at both ends, if it is still open."""
+    transfer = sequence.transfer
+    if transfer is None:
+        return []
+    sequence.transfer = None
+    state.handoffs.pop(transfer, None)
+    if sequence.arrived:
+        return []
+    ends = (sequence.prefill, sequence.decode)
+    return [Send(end, AbortTransfer(transfer=transfer, reason=reason)) for end in ends if state.runners[end].alive]
+
+
+def kv_failed(state: State, transfer: int, cause: str) -> list[Command]:
+    """On any doubt the destination computes the prompt itself; nothing that came over is used."""
+    sequence = _sequence_of(state, transfer)
+    return [] if sequence is None or sequence.arrived else recompute(state, sequence, cause)
+
+
+def recompute(state: State, sequence: Sequence, cause: str) -> list[Command]:
+    """Start the sequence's KV over on its decode runner, in the slot it holds there."""
+    commands = close_handoff(state, sequence, cause)
+    if sequence.prefill != sequence.decode:
+        state.runners[sequence.prefill].release(sequence)
+    sequence.prefill = sequence.decode
+    sequence.arrived = False
+    sequence.attempt += 1
+    sequence.computed = 0
+    sequence.phase = PREFILL
+    state.runners[sequence.decode].prefilling.append(sequence.number)
+    commands.append(Recompute(sequence.number, sequence.decode, cause))
+    return commands
+
+
+def expired(state: State, now: float) -> list[Command]:
+    """Hand-offs whose lease has ended without an answer are given up and computed again."""
+    late = [item for item in state.sequences.values() if item.phase == HANDOFF and now > item.deadline]
+    return [command for sequence in late for command in recompute(state, sequence, "lease")]
+
+
+def _begin_decoding(state: State, sequence: Sequence) -> None:
+    sequence.phase = DECODE
+    sequence.computed = len(sequence.request.prompt)
+    if sequence.transfer is not None:
+        state.handoffs.pop(sequence.transfer, None)
+        sequence.transfer = None
+    state.runners[sequence.decode].start_decoding(sequence)
+
+
+def _sequence_of(state: State, transfer: int) -> Sequence | None:
+    number = state.handoffs.get(transfer)
+    return None if number is None else state.sequences.get(number)

@@ -1,0 +1,135 @@
+"""step(state, event, now) -> commands: the one entry of the scheduler. No clock, socket or randomness inside."""
+
+from __future__ import annotations
+
+from inlay.scheduler import admission, handoff
+from inlay.scheduler.batching import next_batch
+from inlay.scheduler.state import DECODE, PREFILL, RunnerState, Sequence, State
+from inlay.specs.device import BatchDone, BatchFailed, KvArrived, KvFailed, RowResult
+from inlay.specs.schedule import Answered, Arrived, Cancelled, Command, Emit, Event, Fail, Finish, Lost, Tick
+
+
+def step(state: State, event: Event, now: float) -> list[Command]:
+    """Take one event in and return what must be done about it, in order. `now` is in monotonic seconds."""
+    commands = _take(state, event, now)
+    commands += admission.admit(state, now)
+    for runner in state.runners.values():
+        commands += next_batch(state, runner)
+    return commands
+
+
+def _take(state: State, event: Event, now: float) -> list[Command]:
+    match event:
+        case Arrived(request=request):
+            return admission.enqueue(state, request)
+        case Answered(runner=runner, message=BatchDone() as done):
+            return _batch_done(state, state.runners[runner], done, now)
+        case Answered(runner=runner, message=BatchFailed() as failed):
+            return _batch_failed(state, state.runners[runner], failed)
+        case Answered(message=KvArrived(transfer=transfer, tokens=tokens)):
+            handoff.kv_arrived(state, transfer, tokens)
+            return []
+        case Answered(message=KvFailed(transfer=transfer, cause=cause)):
+            return handoff.kv_failed(state, transfer, cause)
+        case Lost(runner=runner, reason=reason):
+            return _lost(state, state.runners[runner], reason)
+        case Cancelled(sequence=number):
+            return _cancelled(state, number)
+        case Tick():
+            return handoff.expired(state, now)
+        case _:
+            return []
+
+
+def _batch_done(state: State, runner: RunnerState, done: BatchDone, now: float) -> list[Command]:
+    flight = runner.flight
+    if flight is None or flight.batch != done.batch:
+        return []
+    runner.flight = None
+    commands: list[Command] = []
+    for result in done.results:
+        sequence = state.sequences.get(result.sequence)
+        attempt, added = flight.rows[result.sequence]
+        if sequence is not None and sequence.attempt == attempt and sequence.runner == runner.facts.runner:
+            commands += _row_done(state, runner, sequence, added, result, now)
+    return commands
+
+
+def _row_done(
+    state: State, runner: RunnerState, sequence: Sequence, added: int, result: RowResult, now: float
+) -> list[Command]:
+    sequence.computed += added
+    commands: list[Command] = []
+    if result.sampled is not None:
+        sequence.generated.append(result.sampled.token)
+        commands.append(Emit(sequence.number, runner.facts.runner, result.sampled))
+        reason = _finish_reason(state, sequence, result.sampled.token)
+        if reason is not None:
+            return commands + _end(state, sequence, Finish(sequence.number, reason))
+    if sequence.phase == PREFILL and sequence.computed >= sequence.wanted():
+        runner.prefilling.remove(sequence.number)
+        if sequence.prefill != sequence.decode:
+            handoff.prompt_done(state, sequence, now)
+        else:
+            sequence.phase = DECODE
+            runner.start_decoding(sequence)
+    elif sequence.phase == PREFILL:
+        runner.prefilling.rotate(-1)  # prompts take turns chunk by chunk, so a long one does not hold up short ones
+    return commands
+
+
+def _finish_reason(state: State, sequence: Sequence, token: int) -> str | None:
+    if token in sequence.request.stop_tokens and len(sequence.generated) >= sequence.request.min_tokens:
+        return "stop"
+    if len(sequence.generated) >= sequence.request.max_tokens or sequence.length >= state.context:
+        return "length"
+    return None
+
+
+def _batch_failed(state: State, runner: RunnerState, failed: BatchFailed) -> list[Command]:
+    flight = runner.flight
+    if flight is None or flight.batch != failed.batch:
+        return []
+    runner.flight = None
+    commands: list[Command] = []
+    for number, (attempt, _) in flight.rows.items():
+        sequence = state.sequences.get(number)
+        if sequence is not None and sequence.attempt == attempt:
+            message = f"{runner.facts.runner}: {failed.message}"
+            commands += _end(state, sequence, Fail(number, 500, failed.code, message))
+    return commands
+
+
+def _lost(state: State, runner: RunnerState, reason: str) -> list[Command]:
+    """Sequences that decode there end with an error; those that only had their prompt there compute it elsewhere."""
+    runner.alive = False
+    runner.flight = None
+    name = runner.facts.runner
+    commands: list[Command] = []
+    for sequence in list(state.sequences.values()):
+        if sequence.decode == name:
+            message = f"{name} was lost: {reason}"
+            commands += _end(state, sequence, Fail(sequence.number, 503, "device_lost", message))
+        elif sequence.prefill == name and sequence.phase != DECODE:
+            commands += handoff.recompute(state, sequence, "source_lost")
+    return commands
+
+
+def _cancelled(state: State, number: int) -> list[Command]:
+    sequence = state.sequences.get(number)
+    if sequence is not None:
+        return _end(state, sequence, Finish(number, "cancelled"))
+    for request in state.waiting:
+        if request.sequence == number:
+            state.waiting.remove(request)
+            return [Finish(number, "cancelled")]
+    return []
+
+
+def _end(state: State, sequence: Sequence, final: Finish | Fail) -> list[Command]:
+    """Slots and transfers are free at once: devices obey in order, so a later batch cannot overtake an older one."""
+    commands = handoff.close_handoff(state, sequence, "ended")
+    for name in list(sequence.slots):
+        state.runners[name].release(sequence)
+    del state.sequences[sequence.number]
+    return [*commands, final]

@@ -1,0 +1,67 @@
+"""What `lower` is asked for and what it leaves behind: LowerRequest, the Artifact's manifest, weight references."""
+
+from __future__ import annotations
+
+import msgspec
+
+from inlay.specs.precision import Precision
+from inlay.specs.stage import Port, StageShape
+
+MANIFEST_VERSION = 1
+
+
+class ShapeBuckets(msgspec.Struct, frozen=True, kw_only=True):
+    """The only sizes that a static framework runs: batch sizes, row widths T, past capacities P. Ascending."""
+
+    batches: tuple[int, ...]
+    widths: tuple[int, ...]
+    capacities: tuple[int, ...]
+
+
+class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lowering must produce: precision, buckets (None = dynamic sizes), threads it will be given."""
+
+    precision: Precision = Precision()
+    buckets: ShapeBuckets | None = None
+    threads: int = 1
+
+
+class WeightReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one weight lies: tensor `tensor` of the safetensors file `file`; sha256 of its bytes.
+
+    `transform` says what was done to the checkpoint's tensor to get it: "none" when it is the checkpoint's own.
+    """
+
+    file: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    transform: str = "none"
+
+
+class WeightMap(msgspec.Struct, frozen=True, kw_only=True):
+    """All weights of one model in one compute precision, by the name the lowered code knows them by."""
+
+    model_digest: str
+    weights: dict[str, WeightReference]
+
+
+class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The description that lies beside the code of an Artifact as `manifest.json`.
+
+    `fingerprint` maps package and platform names to the versions lowered with; `weights` are the names that
+    `load` binds from a WeightMap, in the order of the code; `files` maps each code file to its sha256.
+    `precision` is what was really used.
+    """
+
+    version: int
+    backend: str
+    fingerprint: dict[str, str]
+    precision: Precision
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    weights: tuple[str, ...]
+    files: dict[str, str]
+    stage: StageShape | None = None
+    buckets: ShapeBuckets | None = None

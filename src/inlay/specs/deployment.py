@@ -1,0 +1,275 @@
+"""Deployment: which roles of a model run on which devices, as a file that stands alone.
+
+Made from `--role` options or by the planner, made true by the orchestrator. It describes; it checks only what can
+be told from the file itself and its inline cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from inlay.errors import ClusterError, DeploymentError
+from inlay.hardware import (
+    Cluster,
+    Place,
+    convert_document,
+    describe_cluster,
+    load_cluster,
+    parse_cluster,
+    parse_place,
+    read_document,
+)
+from inlay.specs.precision import DTYPES, Precision
+
+ROLES = ("prefill", "decode", "draft", "target")
+DEPLOYMENT_VERSION = 1
+
+
+class FileReference(msgspec.Struct, frozen=True, kw_only=True):
+    """A file beside the deployment: its path and the sha256 of its bytes."""
+
+    path: str
+    digest: str
+
+
+class Parallel(msgspec.Struct, frozen=True, kw_only=True):
+    """Degrees of tensor and expert parallelism inside a region; 1 for now."""
+
+    tp: int = 1
+    ep: int = 1
+
+
+class RegionPlacement(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of layers on one device: layers first to last, the last not included (None = all)."""
+
+    device: str
+    backend: str
+    layers: tuple[int, int] | None = None
+    precision: Precision = Precision()
+
+    @property
+    def place(self) -> Place:
+        """Where it runs."""
+        return Place(self.device, self.backend)
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica: what it does (one or several of ROLES) and the regions it runs, in order of the layers."""
+
+    roles: tuple[str, ...]
+    regions: tuple[RegionPlacement, ...]
+    replica: int = 0
+    parallel: Parallel = Parallel()
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What shall run. `model` is a folder; `context` the most tokens of a sequence, `slots` the sequences a replica
+    holds at once, `chunk` the prompt tokens of one prefill step, `capacities` the KV buckets in ascending order.
+
+    `tables` and `artifacts` are files by place ("xeon:0/openvino"). Reserved: adapter, tenant_salt, generation,
+    digest, draining.
+    """
+
+    model: str
+    cluster: Cluster
+    roles: tuple[Role, ...]
+    context: int
+    slots: int
+    chunk: int
+    capacities: tuple[int, ...]
+    tables: dict[str, FileReference] = {}
+    artifacts: dict[str, FileReference] = {}
+    adapter: str = ""
+    tenant_salt: str = ""
+    generation: int = 0
+    digest: str = ""
+    draining: bool = False
+    version: int = DEPLOYMENT_VERSION
+
+
+class _DeploymentEntry(msgspec.Struct, kw_only=True):
+    """The file: as Deployment, except that the cluster is a path or the content of a cluster file."""
+
+    model: str
+    cluster: dict[str, Any] | str
+    roles: tuple[Role, ...]
+    context: int
+    slots: int
+    chunk: int
+    capacities: tuple[int, ...]
+    version: int
+    tables: dict[str, FileReference] = {}
+    artifacts: dict[str, FileReference] = {}
+    adapter: str = ""
+    tenant_salt: str = ""
+    generation: int = 0
+    digest: str = ""
+    draining: bool = False
+
+
+def load_deployment(path: str | Path) -> Deployment:
+    """The deployment in a YAML file; a cluster given as a path (from the file's folder) is read into it.
+
+    Every fault is a DeploymentError with the value, what was expected and a hint.
+    """
+    file = Path(path)
+    entry = convert_document(
+        read_document(file, error=DeploymentError), _DeploymentEntry, source=str(file), error=DeploymentError
+    )
+    try:
+        if isinstance(entry.cluster, str):
+            cluster = load_cluster(file.parent / entry.cluster)
+        else:
+            cluster = parse_cluster(entry.cluster, source=f"{file}: cluster")
+    except ClusterError as cause:
+        raise DeploymentError(cause.message, hint=cause.hint) from cause
+    fields = {name: getattr(entry, name) for name in entry.__struct_fields__}
+    deployment = Deployment(**{**fields, "cluster": cluster})
+    check_deployment(deployment, source=str(file))
+    return deployment
+
+
+def dump_deployment(deployment: Deployment) -> str:
+    """The text of a deployment file, the cluster inline, in a stable order; reading it gives an equal deployment."""
+    described = msgspec.to_builtins(deployment)
+    described["cluster"] = describe_cluster(deployment.cluster)
+    ordered = {"version": described.pop("version"), **described}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
+
+
+def deployment_from_roles(
+    model: str,
+    cluster: Cluster,
+    roles: Sequence[str],
+    *,
+    context: int,
+    slots: int = 8,
+    chunk: int = 256,
+    capacities: Sequence[int] | None = None,
+    precision: Precision | Mapping[str, Precision] = Precision(),
+) -> Deployment:
+    """A deployment of `--role` options such as "prefill=xeon:0/openvino" or "prefill,decode=xeon:0/openvino".
+
+    Options that name the same place are one replica with several roles; a role at two places is two replicas.
+    `precision` may differ by place. Raises DeploymentError.
+    """
+    wanted: dict[Place, list[str]] = {}
+    for option in roles:
+        names, place = _parse_role(option)
+        for name in names:
+            if name in wanted.setdefault(place, []):
+                raise DeploymentError(f"role {name!r} is given twice at {place}", hint="remove one, or choose another device")
+            wanted[place].append(name)
+    entries: list[Role] = []
+    for place, names in wanted.items():
+        chosen = precision if isinstance(precision, Precision) else precision.get(str(place), Precision())
+        region = RegionPlacement(device=place.device, backend=place.backend, precision=chosen)
+        ordered = tuple(name for name in ROLES if name in names)
+        replica = sum(1 for entry in entries if set(entry.roles) & set(ordered))
+        entries.append(Role(roles=ordered, regions=(region,), replica=replica))
+    deployment = Deployment(
+        model=model,
+        cluster=cluster,
+        roles=tuple(entries),
+        context=context,
+        slots=slots,
+        chunk=min(chunk, context),
+        capacities=tuple(capacities) if capacities is not None else choose_capacities(context),
+    )
+    check_deployment(deployment, source="the roles given")
+    return deployment
+
+
+def choose_capacities(context: int) -> tuple[int, ...]:
+    """KV buckets for a context: 256 and its fourfolds, the last one the context itself, up to a multiple of 16."""
+    sizes, size = [], 256
+    while size < context:
+        sizes.append(size)
+        size *= 4
+    return (*sizes, -(-context // 16) * 16)
+
+
+def check_deployment(deployment: Deployment, *, source: str) -> None:
+    """Raise DeploymentError for what cannot be true: names not in its cluster, roles twice, sizes that do not fit."""
+    if deployment.version != DEPLOYMENT_VERSION:
+        raise DeploymentError(f"{source}: version is {deployment.version}, expected {DEPLOYMENT_VERSION}", hint="write it anew")
+    _check_sizes(deployment, source)
+    if not deployment.roles:
+        raise DeploymentError(f"{source}: roles is empty, expected at least one", hint="for example prefill=xeon:0/openvino")
+    seen: set[tuple[str, int]] = set()
+    for index, role in enumerate(deployment.roles):
+        where = f"{source}: roles[{index}]"
+        for name in role.roles:
+            if name not in ROLES:
+                raise DeploymentError(f"{where} has role {name!r}, expected one of {list(ROLES)}", hint="correct its name")
+            if (name, role.replica) in seen:
+                raise DeploymentError(
+                    f"{where} is a second {name} with replica {role.replica}", hint="number replicas 0, 1, ..."
+                )
+            seen.add((name, role.replica))
+        if not role.roles or not role.regions or role.replica < 0 or min(role.parallel.tp, role.parallel.ep) < 1:
+            raise DeploymentError(
+                f"{where} has {len(role.roles)} roles, {len(role.regions)} regions, replica {role.replica} and parallel "
+                f"{role.parallel.tp}x{role.parallel.ep}, expected at least one of each and replica from 0",
+                hint="see docs for an example",
+            )
+        for region in role.regions:
+            _check_region(deployment.cluster, region, where)
+
+
+def _check_sizes(deployment: Deployment, source: str) -> None:
+    for name in ("context", "slots", "chunk"):
+        value = getattr(deployment, name)
+        if value < 1:
+            raise DeploymentError(f"{source}: {name} is {value}, expected at least 1", hint=f"raise {name}")
+    buckets = deployment.capacities
+    if list(buckets) != sorted(set(buckets)) or not buckets or buckets[0] < 1 or buckets[-1] < deployment.context:
+        raise DeploymentError(
+            f"{source}: capacities is {list(buckets)}, expected sizes in ascending order, the last at least the context "
+            f"{deployment.context}",
+            hint=f"for example {list(choose_capacities(deployment.context))}",
+        )
+    if deployment.chunk > deployment.context:
+        raise DeploymentError(
+            f"{source}: chunk is {deployment.chunk}, expected at most the context {deployment.context}", hint="lower chunk"
+        )
+
+
+def _check_region(cluster: Cluster, region: RegionPlacement, where: str) -> None:
+    if region.device not in cluster.devices:
+        raise DeploymentError(
+            f"{where} names device {region.device!r}, expected one of {sorted(cluster.devices)}",
+            hint="`inlay devices` shows the cluster",
+        )
+    device = cluster.devices[region.device]
+    if not device.allows(region.backend):
+        raise DeploymentError(
+            f"{where} wants backend {region.backend!r} on {device.name}, expected one of {list(device.backends or ())}",
+            hint="choose one of them, or add it to `backends` of that device",
+        )
+    if region.layers is not None and not 0 <= region.layers[0] < region.layers[1]:
+        raise DeploymentError(f"{where} has layers {list(region.layers)}, expected [first, end)", hint="for example [0, 12]")
+    for name in region.precision.__struct_fields__:
+        value = getattr(region.precision, name)
+        if value not in DTYPES:
+            raise DeploymentError(f"{where}: precision {name} is {value!r}, expected one of {list(DTYPES)}", hint="correct it")
+
+
+def _parse_role(option: str) -> tuple[list[str], Place]:
+    """`"prefill,decode=xeon:0/openvino"` as names and place."""
+    text, equals, place = option.partition("=")
+    names = text.split(",")
+    if not equals or any(name not in ROLES for name in names):
+        raise DeploymentError(
+            f"role is {option!r}, expected ROLE=DEVICE/BACKEND with a role of {list(ROLES)}",
+            hint="for example --role prefill=xeon:0/openvino",
+        )
+    try:
+        return names, parse_place(place)
+    except ClusterError as cause:
+        raise DeploymentError(f"role {option!r}: {cause.message}", hint=cause.hint) from cause

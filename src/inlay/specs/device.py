@@ -1,0 +1,191 @@
+"""Messages between the engine and one device process. Sequences are numbers; text never gets this far."""
+
+from __future__ import annotations
+
+import msgspec
+
+from inlay.specs.precision import Precision
+from inlay.specs.sampling import SampledToken, Sampling
+from inlay.specs.stage import StageShape
+
+
+class SlotAddress(msgspec.Struct, frozen=True, order=True):
+    """One row of the KV pool of a runner: the capacity of its bucket and the index in that bucket."""
+
+    capacity: int
+    index: int
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One sequence in a batch: its slot, the tokens to add after `past_length` valid rows.
+
+    `sample` asks for a token after the last row; `transfer` names the transfer that the new rows are sent on as
+    soon as they are written; `commit` ends that transfer with this row. `prompt` counts how many of the tokens
+    are prompt tokens (a runner that decodes only must never see any, unless it recomputes).
+    """
+
+    sequence: int
+    slot: int
+    tokens: tuple[int, ...]
+    past_length: int
+    sample: Sampling | None = None
+    prompt: int = 0
+    transfer: int | None = None
+    commit: bool = False
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
+    """Run one batch: slots first .. first+count-1 of the bucket `capacity`. Slots without a row are idle.
+
+    Rows are homogeneous in bucket; shorter ones are padded on the right to `width` tokens by the runner.
+    """
+
+    batch: int
+    phase: str
+    capacity: int
+    first: int
+    count: int
+    width: int
+    rows: tuple[Row, ...]
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True, tag="move"):
+    """Copy the first `length` rows of a sequence's KV from one slot to another of the same runner."""
+
+    sequence: int
+    source: SlotAddress
+    destination: SlotAddress
+    length: int
+
+
+class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What ties a KV transfer to one attempt of one request: both ends must hold the same values.
+
+    `nonce` is 16 random bytes; `chain` the salted hash of the tokens whose KV travels; `lease` seconds.
+    """
+
+    transfer: int
+    request: str
+    sequence: int
+    attempt: int
+    nonce: bytes
+    source: str
+    source_epoch: int
+    destination: str
+    destination_epoch: int
+    tokens: int
+    chain: bytes
+    lease: float
+    tenant: str = ""
+    adapter: str = ""
+
+
+class OpenTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
+    """To the source: reserve room at the destination; rows that carry this transfer are then sent on it."""
+
+    binding: TransferBinding
+    slot: SlotAddress
+
+
+class ExpectTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="expect"):
+    """To the destination: accept this transfer, and only with this binding, into this slot."""
+
+    binding: TransferBinding
+    slot: SlotAddress
+
+
+class AbortTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):
+    """To either end: forget the transfer; its pages are free again."""
+
+    transfer: int
+    reason: str
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Answered by Beat as soon as the batch in flight allows."""
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """End the process in order."""
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """A device has loaded and can take batches."""
+
+    runner: str
+    epoch: int
+    framework: str
+    framework_version: str
+    stage: StageShape
+    precision: Precision
+    capacities: tuple[int, ...]
+    slots: int
+    batches: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+    abilities: tuple[str, ...] = ("extend", "verify", "export_kv", "top_n")
+    load_seconds: float = 0.0
+
+
+class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one row of a batch gave: the sampled token where one was asked for."""
+
+    sequence: int
+    sampled: SampledToken | None = None
+
+
+class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    """A batch ended. Times are of the monotonic clock of the host; `prompt_tokens` is the runner's own count."""
+
+    batch: int
+    results: tuple[RowResult, ...]
+    started: float
+    ended: float
+    prompt_tokens: int
+
+
+class BatchFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """A batch could not be run; the device goes on with the next one."""
+
+    batch: int
+    code: str
+    message: str
+
+
+class KvSent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
+    """The source has seen the destination's final answer: its slot may be used again."""
+
+    transfer: int
+    sequence: int
+    size: int
+
+
+class KvArrived(msgspec.Struct, frozen=True, kw_only=True, tag="arrived"):
+    """The destination has verified and committed a transfer: `tokens` rows are in its slot."""
+
+    transfer: int
+    sequence: int
+    tokens: int
+    size: int
+    chunks: int
+    started: float
+    ended: float
+
+
+class KvFailed(msgspec.Struct, frozen=True, kw_only=True, tag="kv_failed"):
+    """A transfer failed at one end; nothing computed from it may leave. `cause` is a short fixed word."""
+
+    transfer: int
+    sequence: int
+    cause: str
+    message: str
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
+    """The answer to Ping: memory in bytes by name, and counters of the runner."""
+
+    memory: dict[str, int]
+    counters: dict[str, int]
+
+
+EngineToDevice = Submit | Move | OpenTransfer | ExpectTransfer | AbortTransfer | Ping | Stop
+DeviceToEngine = Ready | BatchDone | BatchFailed | KvSent | KvArrived | KvFailed | Beat

@@ -1,0 +1,164 @@
+"""Messages between a client (the gateway, the SDK) and the engine: text in, text out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class GenerationParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be asked of one generation. `None` means the model's own default (generation_config)."""
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int = -1
+    echo: bool = False
+
+
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one request must run, by place ("cpu:0/openvino"); None leaves it to the scheduler."""
+
+    prefill: str | None = None
+    decode: str | None = None
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
+    """One request: exactly one of `text`, `tokens` and `messages` is set. `call` names it on this connection."""
+
+    call: int
+    text: str | None = None
+    tokens: tuple[int, ...] | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+    parameters: GenerationParameters = GenerationParameters()
+    placement: Placement = Placement()
+    request: str = ""
+    tenant: str = ""
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """The client has gone or does not want the rest."""
+
+    call: int
+
+
+class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
+    """Ids of a text or of chat messages, special tokens as `generate` would add them."""
+
+    call: int
+    text: str | None = None
+    messages: tuple[dict[str, Any], ...] | None = None
+
+
+class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag="detokenize"):
+    """The text of ids."""
+
+    call: int
+    tokens: tuple[int, ...]
+
+
+class Describe(msgspec.Struct, frozen=True, kw_only=True, tag="describe"):
+    """Asks for Description: model, plan, readiness."""
+
+    call: int
+
+
+class ReadMeters(msgspec.Struct, frozen=True, kw_only=True, tag="meters"):
+    """Asks for the engine's own Prometheus text."""
+
+    call: int
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+    """The request was admitted: prompt length and the placement chosen for it."""
+
+    call: int
+    prompt_tokens: int
+    prefill: str
+    decode: str
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):
+    """New text of choice `index` (may be empty while UTF-8 is incomplete) and the tokens behind it.
+
+    `logprobs` holds, per token, [token id, its text, log-probability, [[id, text, log-probability], ...]].
+    """
+
+    call: int
+    index: int
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[Any, ...] = ()
+    finish_reason: str | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
+    """All choices have ended: the usage counts, and timing in seconds by name."""
+
+    call: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    timing: dict[str, float] = {}
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The call failed; `status` is the HTTP status that says so."""
+
+    call: int
+    status: int
+    code: str
+    message: str
+    param: str | None = None
+    hint: str | None = None
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
+    """The answer to Tokenize."""
+
+    call: int
+    tokens: tuple[int, ...]
+
+
+class Text(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
+    """The answer to Detokenize and ReadMeters."""
+
+    call: int
+    text: str
+
+
+class RunnerDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One running replica: its place, framework, roles, precision and process."""
+
+    place: str
+    device: str
+    framework: str
+    version: str
+    roles: tuple[str, ...]
+    precision: dict[str, str]
+    pid: int
+    alive: bool
+    epoch: int
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, tag="description"):
+    """What is served and by whom; `ready` is false as soon as a role has no living runner."""
+
+    call: int
+    model: str
+    context: int
+    created: int
+    ready: bool
+    reason: str
+    runners: tuple[RunnerDescription, ...]
+
+
+ClientToEngine = Generate | Cancel | Tokenize | Detokenize | Describe | ReadMeters
+EngineToClient = Started | Delta | Finished | Failed | Tokens | Text | Description

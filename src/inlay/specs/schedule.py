@@ -1,0 +1,124 @@
+"""What goes into the scheduler and what comes out: events and commands, all of it data that can be logged."""
+
+from __future__ import annotations
+
+import msgspec
+
+from inlay.specs.device import DeviceToEngine, EngineToDevice
+from inlay.specs.sampling import SampledToken, Sampling
+
+
+class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the scheduler knows of one runner. `chunk` is the widest prompt piece it is given at once;
+    `batches` are the only batch sizes it runs (empty = any)."""
+
+    runner: str
+    epoch: int
+    roles: tuple[str, ...]
+    capacities: tuple[int, ...]
+    slots: int
+    chunk: int
+    batches: tuple[int, ...] = ()
+
+
+class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One sequence to generate. `entropy` is 16 random bytes from outside: nonces are derived from it.
+
+    `prefill` and `decode` name the runners it must use; None leaves the choice to the scheduler.
+    """
+
+    sequence: int
+    request: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+    entropy: bytes
+    stop_tokens: tuple[int, ...] = ()
+    min_tokens: int = 0
+    prefill: str | None = None
+    decode: str | None = None
+    tenant: str = ""
+
+
+class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
+    """A new sequence."""
+
+    request: SequenceRequest
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    """A runner's device process said something."""
+
+    runner: str
+    message: DeviceToEngine
+
+
+class Lost(msgspec.Struct, frozen=True, tag="lost"):
+    """A runner's device process has ended or stopped answering."""
+
+    runner: str
+    reason: str
+
+
+class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
+    """Nobody wants the rest of a sequence (hung up, or a stop string was found)."""
+
+    sequence: int
+    reason: str
+
+
+class Tick(msgspec.Struct, frozen=True, tag="tick"):
+    """Time has passed; deadlines are looked at."""
+
+
+Event = Arrived | Answered | Lost | Cancelled | Tick
+
+
+class Send(msgspec.Struct, frozen=True, tag="send"):
+    """Give a runner's device process this message."""
+
+    runner: str
+    message: EngineToDevice
+
+
+class Placed(msgspec.Struct, frozen=True, tag="placed"):
+    """A sequence left the queue: its prompt runs on `prefill`, its tokens on `decode`."""
+
+    sequence: int
+    prefill: str
+    decode: str
+
+
+class Emit(msgspec.Struct, frozen=True, tag="emit"):
+    """One token of a sequence, computed on `runner`."""
+
+    sequence: int
+    runner: str
+    sampled: SampledToken
+
+
+class Finish(msgspec.Struct, frozen=True, tag="finish"):
+    """A sequence has ended: "stop" (an end token), "length", or "cancelled"."""
+
+    sequence: int
+    reason: str
+
+
+class Fail(msgspec.Struct, frozen=True, tag="fail"):
+    """A sequence cannot go on; `status` is the HTTP status that says so."""
+
+    sequence: int
+    status: int
+    code: str
+    message: str
+
+
+class Recompute(msgspec.Struct, frozen=True, tag="recompute"):
+    """A hand-off failed (`cause`): the prompt is computed again on `runner`."""
+
+    sequence: int
+    runner: str
+    cause: str
+
+
+Command = Send | Placed | Emit | Finish | Fail | Recompute

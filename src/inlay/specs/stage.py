@@ -1,0 +1,7 @@
+"""The stage program's outside, as it crosses the waist: a noun of `models`, named here for everybody else."""
+
+from __future__ import annotations
+
+from inlay.models.stage import KvLayer, Port, StageShape
+
+__all__ = ["KvLayer", "Port", "StageShape"]

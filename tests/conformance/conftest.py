@@ -1,0 +1,11 @@
+"""The fixtures of the conformance suite; see conformance_world."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from conformance_world import plain, world
+
+__all__ = ["plain", "world"]

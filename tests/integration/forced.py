@@ -1,0 +1,55 @@
+"""Teacher-forced logits of one backend, through the real runner: prompt chunks of ragged width, then single tokens."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from serving import deployment
+
+from inlay.engine.runner import ExtendRunner
+from inlay.orchestrator.compiling import ensure_lowered
+from inlay.runtime import load_region
+from inlay.specs.device import BatchDone, Row, RowResult, Submit
+
+Array = np.ndarray[Any, Any]
+
+
+class LogitRunner(ExtendRunner):
+    """A runner that keeps the logits it would have sampled from."""
+
+    seen: Array
+
+    def _sample(self, batch: Submit, logits: Any) -> tuple[RowResult, ...]:
+        self.seen = logits.read()
+        return ()
+
+
+def forced_error(folder: Path, backend: str, ids: tuple[int, ...], truth: Array, *, singles: int = 32) -> float:
+    """Largest absolute difference to the reference's logits [len(ids), vocabulary], at every chunk end and single token.
+
+    The sequence lies in slot 2 of 4, and its neighbours hold other rows, so that a wrong row shows.
+    """
+    wanted = deployment(folder, [backend], slots=4)
+    place = f"cpu:0/{backend}"
+    lowered = ensure_lowered(wanted, progress=lambda text: None)[place]
+    region = load_region(lowered.directory, weights=lowered.weights, backend=backend, threads=1, options={})
+    runner = LogitRunner(
+        region.executable, region.stage, capacities=wanted.capacities, slots=wanted.slots, buckets=region.manifest.buckets
+    )
+    rng = random.Random(3)
+    worst, at = 0.0, 0
+    while at < len(ids):
+        width = 1 if len(ids) - at <= singles else min(rng.randint(1, wanted.chunk), len(ids) - singles - at)
+        row = Row(sequence=1, slot=2, tokens=ids[at : at + width], past_length=at)
+        runner.submit(Submit(batch=at, phase="x", capacity=wanted.capacities[-1], first=2, count=1, width=width, rows=(row,)))
+        outcome = None
+        while outcome is None:
+            outcome = runner.poll()
+        assert isinstance(outcome, BatchDone), outcome
+        at += width
+        worst = max(worst, float(np.abs(runner.seen[0] - truth[at - 1]).max()))
+    region.executable.close()
+    return worst

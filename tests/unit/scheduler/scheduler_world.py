@@ -1,0 +1,189 @@
+"""A world of devices made of lists: they obey the scheduler and check every row against what the slot really holds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from inlay.scheduler import State, step
+from inlay.specs.device import (
+    AbortTransfer,
+    BatchDone,
+    ExpectTransfer,
+    KvArrived,
+    KvFailed,
+    Move,
+    OpenTransfer,
+    RowResult,
+    SlotAddress,
+    Submit,
+)
+from inlay.specs.sampling import SampledToken, Sampling
+from inlay.specs.schedule import (
+    Answered,
+    Arrived,
+    Cancelled,
+    Emit,
+    Event,
+    Fail,
+    Finish,
+    Lost,
+    Placed,
+    Recompute,
+    Send,
+    SequenceRequest,
+    Tick,
+)
+
+VOCABULARY = 50
+
+
+def next_token(content: list[int]) -> int:
+    """What the make-believe model says after these tokens: depends on every one of them."""
+    value = 7
+    for token in content:
+        value = (value * 31 + token + 1) % 1000003
+    return value % VOCABULARY
+
+
+def answer(prompt: tuple[int, ...], count: int) -> list[int]:
+    content = list(prompt)
+    for _ in range(count):
+        content.append(next_token(content))
+    return content[len(prompt) :]
+
+
+@dataclass
+class Delivery:
+    """The pages of a transfer, as the destination finds them in its channel."""
+
+    transfer: int
+
+
+@dataclass
+class World:
+    state: State
+    random: random.Random
+    kv_fault_share: float = 0.0
+    now: float = 0.0
+    slots: dict[tuple[str, SlotAddress], list[int]] = field(default_factory=dict)
+    inbox: dict[str, list[object]] = field(default_factory=dict)
+    pending: list[tuple[str, object]] = field(default_factory=list)
+    exported: dict[int, list[int]] = field(default_factory=dict)
+    destinations: dict[int, str] = field(default_factory=dict)
+    expected: dict[int, ExpectTransfer] = field(default_factory=dict)
+    tokens: dict[int, list[int]] = field(default_factory=dict)
+    ended: dict[int, Finish | Fail] = field(default_factory=dict)
+    prompt_rows: dict[str, int] = field(default_factory=dict)
+    recomputed: list[Recompute] = field(default_factory=list)
+    placed: dict[int, Placed] = field(default_factory=dict)
+    sequences: int = 0
+    batches: list[Submit] = field(default_factory=list)
+
+    def feed(self, event: Event) -> None:
+        for command in step(self.state, event, self.now):
+            match command:
+                case Send(runner=runner, message=message):
+                    self.pending.append((runner, message))
+                case Emit(sequence=number, sampled=sampled):
+                    self.tokens.setdefault(number, []).append(sampled.token)
+                case Finish() | Fail():
+                    assert command.sequence not in self.ended
+                    self.ended[command.sequence] = command
+                case Placed():
+                    self.placed[command.sequence] = command
+                case Recompute():
+                    self.recomputed.append(command)
+
+    def request(self, prompt: tuple[int, ...], **fields: object) -> SequenceRequest:
+        self.sequences += 1
+        defaults: dict[str, object] = {"max_tokens": 20, "sampling": Sampling(temperature=0), "request": f"r{self.sequences}"}
+        request = SequenceRequest(sequence=self.sequences, prompt=prompt, entropy=bytes(16), **{**defaults, **fields})
+        self.feed(Arrived(request))
+        return request
+
+    def cancel(self, number: int) -> None:
+        self.feed(Cancelled(number, "test"))
+
+    def lose(self, runner: str) -> None:
+        self.pending = [(to, message) for to, message in self.pending if to != runner]
+        self.feed(Lost(runner, "test"))
+
+    def act(self) -> bool:
+        """Let one device obey its oldest message. False when there is nothing to do."""
+        if not self.pending:
+            return False
+        runners = sorted({runner for runner, _ in self.pending})
+        runner = self.random.choice(runners)
+        at = next(i for i, (to, _) in enumerate(self.pending) if to == runner)
+        message = self.pending.pop(at)[1]
+        self.now += 0.01
+        self.obey(runner, message)
+        return True
+
+    def run(self) -> None:
+        while self.act():
+            pass
+
+    def obey(self, runner: str, message: object) -> None:
+        match message:
+            case Submit():
+                self.submit(runner, message)
+            case Move(source=source, destination=destination, length=length):
+                content = self.slots[runner, source]
+                assert len(content) >= length
+                self.slots[runner, destination] = content[:length]
+            case ExpectTransfer(binding=binding):
+                self.expected[binding.transfer] = message
+            case OpenTransfer(binding=binding):
+                self.exported[binding.transfer] = []
+                self.destinations[binding.transfer] = binding.destination
+            case AbortTransfer(transfer=number):
+                self.expected.pop(number, None)
+            case Delivery(transfer=number):
+                self.deliver(number)
+
+    def submit(self, runner: str, batch: Submit) -> None:
+        self.batches.append(batch)
+        facts = self.state.runners[runner].facts
+        assert batch.first >= 0 and batch.first + batch.count <= facts.slots
+        assert not facts.batches or batch.count in facts.batches
+        results = []
+        for row in batch.rows:
+            assert batch.first <= row.slot < batch.first + batch.count
+            assert row.past_length + len(row.tokens) <= batch.capacity
+            assert 1 <= len(row.tokens) <= batch.width <= max(1, facts.chunk)
+            self.prompt_rows[runner] = self.prompt_rows.get(runner, 0) + row.prompt
+            key = (runner, SlotAddress(batch.capacity, row.slot))
+            content = self.slots.get(key, [])[: row.past_length]
+            assert len(content) == row.past_length, "rows that were never written are taken for valid"
+            content = content + list(row.tokens)
+            self.slots[key] = content
+            if row.transfer is not None and row.transfer in self.exported:
+                self.exported[row.transfer] += row.tokens
+                if row.commit:
+                    self.pending.append((self.destinations[row.transfer], Delivery(row.transfer)))
+            sampled = None if row.sample is None else SampledToken(token=next_token(content))
+            results.append(RowResult(sequence=row.sequence, sampled=sampled))
+        done = BatchDone(batch=batch.batch, results=tuple(results), started=self.now, ended=self.now, prompt_tokens=0)
+        self.feed(Answered(runner, done))
+
+    def deliver(self, transfer: int) -> None:
+        """The pages arrive in one piece, after all that the destination was told before, or a check fails."""
+        expected = self.expected.pop(transfer, None)
+        if expected is None:
+            return
+        runner, number = expected.binding.destination, expected.binding.sequence
+        if self.random.random() < self.kv_fault_share:
+            failed = KvFailed(transfer=transfer, sequence=number, cause="checksum", message="planted")
+            self.feed(Answered(runner, failed))
+            return
+        self.slots[runner, expected.slot] = list(self.exported[transfer])
+        arrived = KvArrived(
+            transfer=transfer, sequence=number, tokens=expected.binding.tokens, size=0, chunks=1, started=0.0, ended=0.0
+        )
+        self.feed(Answered(runner, arrived))
+
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        self.feed(Tick())

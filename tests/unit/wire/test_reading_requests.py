@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import inlay.wire
+from inlay.errors import RequestError
+from inlay.wire import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest, plain_messages, read_request
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+COMPLETION: dict[str, Any] = {"model": "m", "prompt": "hello"}
+
+
+def read(body: Any, form: Any = CompletionRequest) -> Any:
+    return read_request(json.dumps(body).encode(), form)
+
+
+def refusal(body: Any, form: Any = CompletionRequest) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        read_request(body if isinstance(body, bytes) else json.dumps(body).encode(), form)
+    assert caught.value.status == 400
+    return caught.value
+
+
+def test_the_face_exports_sorted_names_and_at_most_25() -> None:
+    assert sorted(inlay.wire.__all__) == inlay.wire.__all__
+    assert len(inlay.wire.__all__) <= 25
+    assert all(hasattr(inlay.wire, name) for name in inlay.wire.__all__)
+
+
+def test_every_honoured_completions_field_is_read() -> None:
+    body = COMPLETION | {
+        "max_tokens": 5,
+        "min_tokens": 2,
+        "temperature": 0,
+        "top_p": 0.5,
+        "top_k": -1,
+        "n": 2,
+        "stop": "x",
+        "seed": -3,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "ignore_eos": True,
+        "logprobs": 0,
+        "echo": True,
+        "user": "u",
+        "inlay": {"prefill": "a:0/x", "decode": None},
+    }
+    request, ignored = read(body)
+    assert ignored == ()
+    assert (request.token_budget, request.min_tokens, request.temperature, request.top_p) == (5, 2, 0.0, 0.5)
+    assert (request.stops, request.seed, request.logprobs, request.echo) == (("x",), -3, 0, True)
+    assert request.includes_usage and request.counts_continuously
+    assert request.inlay.prefill == "a:0/x" and request.inlay.decode is None
+
+
+def test_null_is_the_same_as_leaving_a_field_out() -> None:
+    names = [
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "n",
+        "stop",
+        "seed",
+        "stream",
+        "logprobs",
+        "tools",
+        "inlay",
+        "best_of",
+    ]
+    assert read(COMPLETION | dict.fromkeys(names)) == read(COMPLETION)
+
+
+def test_the_newer_name_of_the_token_limit_wins() -> None:
+    request, _ = read(CHAT | {"max_tokens": 9, "max_completion_tokens": 4}, ChatRequest)
+    assert request.token_budget == 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a", ("a",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2], ((1, 2),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+    ],
+)
+def test_a_prompt_is_text_or_ids_one_or_many(prompt: Any, expected: Any) -> None:
+    request, _ = read(COMPLETION | {"prompt": prompt})
+    assert request.prompts() == expected
+
+
+@pytest.mark.parametrize(
+    "prompt", [[], [[]], [1, "a"], ["a", [1]], [True], [-1], [2**31], [1.5], [[1], []], {}, 3, None, [None]]
+)
+def test_a_prompt_of_another_kind_is_refused_by_name(prompt: Any) -> None:
+    assert refusal(COMPLETION | {"prompt": prompt}).param == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "shown"),
+    [
+        ("n", 0, "0"),
+        ("n", 17, "17"),
+        ("n", True, "True"),
+        ("stop", ["a"] * 17, "17"),
+        ("stop", "", "''"),
+        ("stop", ["ok", "x" * 257], "stop[1]"),
+        ("logprobs", 21, "21"),
+        ("max_tokens", -1, "-1"),
+        ("max_tokens", "5", "'5'"),
+        ("temperature", 2.1, "2.1"),
+        ("temperature", -0.1, "-0.1"),
+        ("top_p", 0, "0"),
+        ("top_p", 1.01, "1.01"),
+        ("top_k", -2, "-2"),
+        ("seed", 2**63, str(2**63)),
+        ("stream", "yes", "'yes'"),
+        ("inlay", {"prefil": "a"}, "prefil"),
+        ("inlay", {"prefill": 1}, "1"),
+        ("min_tokens", 17, "17"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_field_value_and_expectation(field: str, value: Any, shown: str) -> None:
+    error = refusal(COMPLETION | {"max_tokens": 10} | {field: value})
+    assert error.param == field
+    assert f"`{field}" in error.message and shown in error.message and "expected" in error.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tools", [{"type": "function"}]),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function"}),
+        ("functions", [{"name": "f"}]),
+        ("response_format", {"type": "json_object"}),
+        ("response_format", {"type": "json_schema", "json_schema": {}}),
+        ("logit_bias", {"50256": -100}),
+        ("presence_penalty", 0.1),
+        ("frequency_penalty", -0.1),
+        ("best_of", 3),
+        ("suffix", "end"),
+        ("modalities", ["text", "audio"]),
+        ("audio", {"voice": "alloy"}),
+        ("prompt_logprobs", 1),
+        ("reasoning_effort", "high"),
+        ("repetition_penalty", 1.2),
+        ("min_p", 0.1),
+        ("guided_json", {}),
+        ("stop_token_ids", [1]),
+    ],
+)
+@pytest.mark.parametrize("form", [CompletionRequest, ChatRequest])
+def test_a_known_field_that_would_change_the_tokens_is_refused_by_name(field: str, value: Any, form: Any) -> None:
+    error = refusal((CHAT if form is ChatRequest else COMPLETION) | {"n": 2, field: value}, form)
+    assert (error.param, error.code) == (field, "unsupported_parameter")
+
+
+def test_the_same_fields_pass_with_a_value_that_changes_nothing() -> None:
+    neutral = {
+        "tools": [],
+        "tool_choice": "auto",
+        "response_format": {"type": "text"},
+        "logit_bias": {},
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0,
+        "best_of": 1,
+        "modalities": ["text"],
+        "echo": False,
+    }
+    _, ignored = read(CHAT | neutral, ChatRequest)
+    assert ignored == ()
+    assert refusal(CHAT | {"echo": True}, ChatRequest).param == "echo"
+
+
+def test_unknown_fields_are_ignored_and_named() -> None:
+    _, ignored = read(COMPLETION | {"store": True, "zzz": {"a": 1}})
+    assert ignored == ("store", "zzz")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"x"', b"{} {}", b'{"model": NaN}', b'{"model": "\xff"}', b'{"model": "\\ud800"}']
+)
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    assert refusal(body).code == "invalid_json"
+
+
+@pytest.mark.parametrize("depth", [33, 500, 200_000])
+def test_a_body_that_nests_too_deep_is_refused(depth: int) -> None:
+    assert refusal(b'{"model":"m","prompt":"x","a":' + b"[" * depth + b"]" * depth + b"}").code == "invalid_json"
+
+
+def test_a_missing_field_is_named() -> None:
+    assert refusal({"prompt": "x"}).param == "model"
+    assert refusal({"model": "m"}).param == "prompt"
+    error = refusal({"model": "m", "messages": [{"role": "user"}]}, ChatRequest)
+    assert error.param == "messages" and "content" in error.message
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{"role": "user", "content": "x"}] * 1025,
+        [{"role": "tool", "content": "x"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+        [{"role": "user", "content": [{"type": "text"}]}],
+        [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+    ],
+)
+def test_messages_that_are_not_text_are_refused(messages: Any) -> None:
+    error = refusal(CHAT | {"messages": messages}, ChatRequest)
+    assert error.param == "messages" and "expected" in error.message
+
+
+def test_messages_become_plain_text_turns() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "system", "content": "s", "name": "n"}, {"role": "user", "content": parts, "refusal": None}]
+    request, _ = read(CHAT | {"messages": messages}, ChatRequest)
+    assert plain_messages(request.messages) == (
+        {"role": "system", "content": "s", "name": "n"},
+        {"role": "user", "content": "a\nb"},
+    )
+
+
+def test_top_logprobs_needs_logprobs_and_stream_options_needs_stream() -> None:
+    assert refusal(CHAT | {"top_logprobs": 2}, ChatRequest).param == "top_logprobs"
+    assert read(CHAT | {"top_logprobs": 2, "logprobs": True}, ChatRequest)[0].top_logprobs == 2
+    assert refusal(COMPLETION | {"stream_options": {"include_usage": True}}).param == "stream_options"
+
+
+def test_tokenize_takes_a_prompt_or_messages_but_not_both() -> None:
+    assert read({"prompt": ""}, TokenizeRequest)[0].prompt == ""
+    assert refusal({}, TokenizeRequest).param == "prompt"
+    assert refusal({"prompt": "a", "messages": CHAT["messages"]}, TokenizeRequest).param == "prompt"
+    assert refusal({"prompt": "a", "add_special_tokens": False}, TokenizeRequest).param == "add_special_tokens"
+    assert refusal({"tokens": [-1]}, DetokenizeRequest).param == "tokens"
