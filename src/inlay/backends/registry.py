@@ -20,4 +20,6 @@ def backend(name: str) -> Backend:
     """The backend registered under this name. Raises InputError that lists the known ones."""
     for entry in importlib.metadata.entry_points(group=GROUP, name=name):
         return cast(Backend, entry.load())
-    raise InputError(f"backend {name!r} is not known, expected one of: {', '.join(backend_names())}")
+    raise InputError(
+        f"backend {name!r} is not known, expected one of: {', '.join(backend_names())}", hint="`inlay devices` shows them"
+    )

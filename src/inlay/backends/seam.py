@@ -77,9 +77,10 @@ class Asynchronous(Protocol):
 
 
 class Backend(Protocol):
-    """One framework. Importing its folder imports no SDK."""
+    """One framework. Importing its folder imports no SDK. One that is not `dynamic` runs declared buckets only."""
 
     name: str
+    dynamic: bool
 
     def available(self) -> Availability:
         """Whether its framework can be used here, found without importing it."""

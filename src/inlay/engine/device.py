@@ -36,7 +36,7 @@ from inlay.specs.device import (
     Stop,
     Submit,
 )
-from inlay.specs.kv import KvRecord
+from inlay.specs.kv import KvRecord, Reserve
 from inlay.transport import Channel
 
 POLL_SECONDS = 0.0002
@@ -124,6 +124,7 @@ class DeviceProcess:
         self._incoming: dict[str, Channel] = {}
         self._messages: deque[EngineToDevice] = deque()
         self._replies: deque[tuple[str, bytes]] = deque()
+        self._reserves: deque[tuple[str, Reserve]] = deque()
         self._flight: Submit | None = None
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
@@ -133,14 +134,15 @@ class DeviceProcess:
         """Loop until stopped."""
         log.info("%s ready after %.2f s", self._config.runner, self._ready.load_seconds)
         while self._running:
-            busy = self._flight is not None or self._messages or self._sender.waiting or self._replies
+            busy = self._flight is not None or self._messages or self._sender.waiting or self._replies or self._reserves
             self._selector.select(POLL_SECONDS if busy else 1.0)
             for arrival in self._door.take():
                 self._arrived(arrival)
             self._read_engine()
             self._advance()
-            if self._flight is None and not self._messages:
+            if self._idle():
                 self._read_peers()
+            self._answer_reserves()
             self._send_replies()
             self._sender.flush()
 
@@ -159,6 +161,20 @@ class DeviceProcess:
             if not self._messages:
                 return
             self._obey(self._messages.popleft())
+
+    def _idle(self) -> bool:
+        return self._flight is None and not self._messages
+
+    def _answer_reserves(self) -> None:
+        """The engine announced a transfer here before its source could ask for room, but on another socket: what the
+        engine had sent by the time the question was read is obeyed first."""
+        if not self._reserves:
+            return
+        self._read_engine()
+        self._advance()
+        while self._idle() and self._reserves:
+            name, record = self._reserves.popleft()
+            self._receiver.receive(record, memoryview(b""), lambda reply, to=name: self._reply(to, reply))  # type: ignore[misc]
 
     def _obey(self, message: EngineToDevice) -> None:
         match message:
@@ -218,6 +234,9 @@ class DeviceProcess:
             try:
                 while (frame := channel.receive()) is not None:
                     record = self._decode_record(frame.header)
+                    if isinstance(record, Reserve):
+                        self._reserves.append((name, record))
+                        continue
                     self._receiver.receive(record, frame.payload, lambda reply, to=name: self._reply(to, reply))  # type: ignore[misc]
             except (TransferError, msgspec.DecodeError) as error:
                 self._forget(name, channel)

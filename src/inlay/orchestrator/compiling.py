@@ -38,7 +38,7 @@ def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -
     """By place. A compile process is started only where something is missing, so a second start needs no torch."""
     cache, folder = Cache.default(), Path(deployment.model)
     regions = {str(role.regions[0].place): role.regions[0] for role in deployment.roles}
-    versions = {place: _framework_version(region) for place, region in regions.items()}
+    versions = {place: check_available(region) for place, region in regions.items()}
     requests = {place: lower_request(deployment, region) for place, region in regions.items()}
     keys = {
         place: artifact_key(folder, backend=backend(region.backend), request=requests[place])
@@ -57,7 +57,7 @@ def lower_request(deployment: Deployment, region: RegionPlacement) -> LowerReque
     """What is asked of the backend: the region's precision; buckets for a backend that runs declared sizes only."""
     threads = max(1, len(deployment.cluster.device(region.device).cores))
     buckets = None
-    if not getattr(backend(region.backend), "dynamic", True):
+    if not backend(region.backend).dynamic:
         buckets = ShapeBuckets(
             batches=_doubling(deployment.slots), widths=_doubling(deployment.chunk), capacities=deployment.capacities
         )
@@ -74,8 +74,14 @@ def _doubling(largest: int) -> tuple[int, ...]:
     return (*sizes, largest)
 
 
-def _framework_version(region: RegionPlacement) -> str:
+def check_available(region: RegionPlacement) -> str:
+    """The version of the region's framework. Raises DeploymentError where it is absent, UnsupportedError for its KV dtype."""
     found = backend(region.backend).available()
+    if region.precision.kv != "float32":
+        raise UnsupportedError(
+            f"{region.place} asks for KV in {region.precision.kv}, expected float32",
+            hint="other KV types are not handed over yet",
+        )
     if not found.available:
         raise DeploymentError(
             f"backend {region.backend} at {region.place} is not available here: {found.reason}",

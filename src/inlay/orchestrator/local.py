@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from inlay.errors import DeploymentError, UnsupportedError
+from inlay.errors import DeploymentError, DeviceLostError, UnsupportedError
 from inlay.hardware import check_local
-from inlay.models import model_digest, read_model
-from inlay.orchestrator.compiling import Lowered, ensure_lowered
+from inlay.models import check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
+from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered
 from inlay.orchestrator.fitting import check_memory
 from inlay.orchestrator.running import Running
 from inlay.specs.deployment import Deployment, RegionPlacement, Role
@@ -38,8 +38,7 @@ def start_local(
     """
     places = {str(role.regions[0].place): role for role in deployment.roles}
     _check(deployment, places)
-    spec = read_model(deployment.model)
-    check_memory(deployment, spec)
+    _check_model(deployment)
     lowered = ensure_lowered(deployment, progress=progress)
     running = Running(deployment, directory=Path(tempfile.mkdtemp(prefix="inlay-")), key=create_key())
     try:
@@ -53,10 +52,22 @@ def start_local(
             _engine(running, deployment, places, name=name or Path(deployment.model).resolve().name, event_log=event_log)
         )
         running.wait_for(running.engine_socket, needs=[*places, "engine"], seconds=LOAD_SECONDS)
+    except DeviceLostError as error:
+        running.stop()
+        raise DeviceLostError(error.message, hint="above is the end of its log; mend the cause and start again") from error
     except BaseException:
         running.stop()
         raise
     return running
+
+
+def _check_model(deployment: Deployment) -> None:
+    """Everything about the model folder that can be told without loading a framework."""
+    spec = read_model(deployment.model)
+    open_checkpoint(deployment.model)
+    check_vocabulary(read_tokenizer(deployment.model), spec)
+    read_template(deployment.model)
+    check_memory(deployment, spec)
 
 
 def _check(deployment: Deployment, places: Mapping[str, Role]) -> None:
@@ -70,6 +81,7 @@ def _check(deployment: Deployment, places: Mapping[str, Role]) -> None:
             raise UnsupportedError(
                 f"{place} has {len(role.regions)} regions or named layers; one region of all layers is served"
             )
+        check_available(role.regions[0])
         unknown = [item for item in role.roles if item not in ("prefill", "decode")]
         if unknown:
             raise UnsupportedError(f"{place} has role {unknown[0]!r}; prefill and decode are served")

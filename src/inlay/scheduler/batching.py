@@ -8,6 +8,10 @@ from inlay.specs.sampling import Sampling
 from inlay.specs.schedule import Command, Send
 
 
+PATIENCE = 4
+"""A prompt that was passed over this often is treated as if one more of its chunks were done."""
+
+
 def next_batch(state: State, runner: RunnerState) -> list[Command]:
     """Commands that give an idle runner its next batch; nothing when it is busy, dead or has no work."""
     if runner.flight is not None or not runner.alive:
@@ -22,9 +26,9 @@ def next_batch(state: State, runner: RunnerState) -> list[Command]:
 
 
 def _prefill(state: State, runner: RunnerState) -> Command:
-    """The next chunk of the oldest prompt; the last one samples and, when it is handed off, commits."""
+    """The next chunk of one prompt; the last one samples and, when it is handed off, commits."""
     name = runner.facts.runner
-    sequence = state.sequences[runner.prefilling[0]]
+    sequence = _next_prompt(state, runner)
     slot = sequence.slots[name]
     start = sequence.computed
     end = min(start + runner.facts.chunk, sequence.wanted())
@@ -41,6 +45,21 @@ def _prefill(state: State, runner: RunnerState) -> Command:
     )
     first, count = _window(runner, [slot.index], slot.index)
     return _submit(state, runner, PREFILL, slot.capacity, first, count, [row])
+
+
+def _next_prompt(state: State, runner: RunnerState) -> Sequence:
+    """The prompt with least left to compute, the older one among equals: prompts end one after another, so decoding
+    begins early and the devices overlap. Each time a prompt is passed over counts as part of a chunk done, so a long
+    one is never starved."""
+    waiting = [state.sequences[number] for number in runner.prefilling]
+
+    def left(sequence: Sequence) -> int:
+        return sequence.wanted() - sequence.computed - sequence.passed_over * runner.facts.chunk // PATIENCE
+
+    chosen = min(waiting, key=left)
+    for sequence in waiting:
+        sequence.passed_over = 0 if sequence is chosen else sequence.passed_over + 1
+    return chosen
 
 
 def _decode(state: State, runner: RunnerState) -> list[Command]:

@@ -73,8 +73,6 @@ def _row_done(
         else:
             sequence.phase = DECODE
             runner.start_decoding(sequence)
-    elif sequence.phase == PREFILL:
-        runner.prefilling.rotate(-1)  # prompts take turns chunk by chunk, so a long one does not hold up short ones
     return commands
 
 

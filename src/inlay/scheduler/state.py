@@ -25,6 +25,7 @@ class Sequence:
     transfer: int | None = None
     arrived: bool = False
     deadline: float = 0.0
+    passed_over: int = 0
     slots: dict[str, SlotAddress] = field(default_factory=dict)
 
     @property

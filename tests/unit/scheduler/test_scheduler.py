@@ -213,6 +213,24 @@ def test_decodes_run_between_the_chunks_of_a_long_prompt() -> None:
     assert all(phases[i : i + 2] != ["prefill", "prefill"] for i in range(first, last))
 
 
+def test_prompts_end_one_after_another_and_short_ones_pass_long_ones() -> None:
+    it = world(split())
+    long, second, short = (it.request(tuple(range(count)), max_tokens=1) for count in (49, 49, 3))
+    it.run()
+    order = [batch.rows[0].sequence for batch in it.batches if batch.phase == "prefill"]
+    assert order == [long.sequence, short.sequence, *[long.sequence] * 6, *[second.sequence] * 7]
+
+
+def test_a_long_prompt_is_not_starved_by_an_endless_row_of_short_ones() -> None:
+    it = world(split())
+    long = it.request(tuple(range(49)), max_tokens=1)
+    for _ in range(200):
+        if len([s for s in it.state.sequences if s != long.sequence]) < 2:
+            it.request((1, 2, 3, 4, 5), max_tokens=1)
+        it.act()
+    assert long.sequence in it.ended
+
+
 def test_a_fragmented_bucket_is_compacted() -> None:
     it = world(alone(slots=4))
     requests = [it.request((index,), max_tokens=14) for index in range(4)]

@@ -21,6 +21,7 @@ class ContraryBackend:
     """See the seam."""
 
     name = NAME
+    dynamic = False
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)

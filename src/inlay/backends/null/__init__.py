@@ -21,6 +21,7 @@ class NullBackend:
     """See the seam."""
 
     name = NAME
+    dynamic = True
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)

@@ -21,6 +21,7 @@ class OnnxruntimeBackend:
     """See the seam."""
 
     name = NAME
+    dynamic = True
     lowered_with = LOWERED_WITH
 
     def available(self) -> Availability:

@@ -21,6 +21,7 @@ class ReferenceBackend:
     """See the seam."""
 
     name = NAME
+    dynamic = True
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)
