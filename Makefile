@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PORT ?= 0
 ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 
-.PHONY: demo test check bench tokens setup clean
+.PHONY: demo test check tokens handoff overlap conformance text bench setup clean
 
 setup: $(STAMP)
 
@@ -20,23 +20,37 @@ demo: setup
 	@PYTHONUNBUFFERED=1 exec $(BIN)/inlay serve demo/target $(ROLES) --name inlay-demo --port $(PORT) \
 	  --ask "What does os.path.join do?"
 
-test: setup
-	$(BIN)/python -m pytest tests
+test: check
+	$(BIN)/python -m pytest tests/conformance tests/integration -m "not thorough"
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit -m "not slow"
 	$(BIN)/python docs/check.py
+	$(BIN)/python -m pytest tests/unit
 
+# Each of these shows one claim of the README on this machine and prints what it measured.
 tokens: setup
 	$(BIN)/python -m pytest tests/integration/test_same_tokens.py --all-models -s
+
+handoff: setup
+	$(BIN)/python -m pytest tests/integration/test_handoff_is_real.py -s -v
+
+overlap: setup
+	$(BIN)/python -m pytest tests/integration/test_overlap.py -s
+
+conformance: setup
+	$(BIN)/python -m pytest tests/conformance -s
+
+text: setup
+	$(BIN)/python demo/train.py evaluate
 
 bench: setup
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -89,6 +89,8 @@ def run_stage(stage: str, options: argparse.Namespace) -> bool:
         for name in DEFAULT_BUDGETS:
             export_model(name, state, tokenizer, options.output / name)
     elif stage == "evaluate":
+        if not (state / "train.jsonl").exists():
+            make_corpus(state)
         results = evaluate(options.output, state)
         (options.output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         print(json.dumps(results, indent=2))

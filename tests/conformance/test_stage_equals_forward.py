@@ -16,7 +16,7 @@ SHAPES = (
     {"pasts": (0,), "width": 5, "capacity": 16},
     {"pasts": (14,), "width": 1, "capacity": 16},
 )
-MODELS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ARCHITECTURES]
+MODELS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in ARCHITECTURES]
 
 
 @pytest.mark.parametrize("name", COMPUTING)

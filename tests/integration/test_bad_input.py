@@ -10,8 +10,6 @@ import pytest
 import zoo
 from commands import run, run_directories
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def model(tmp_path) -> Path:

@@ -24,8 +24,6 @@ PREFILL, DECODE = "cpu:0/openvino", "cpu:1/onnxruntime"
 ROLES = [f"prefill={PREFILL}", f"decode={DECODE}"]
 LIBRARIES = {"openvino": "libopenvino.so", "onnxruntime": "onnxruntime_pybind11", "torch": "libtorch"}
 
-pytestmark = pytest.mark.slow
-
 
 def split(model: Path = zoo.DEMO_TARGET):
     return deployment(model, ["openvino", "onnxruntime"], roles=ROLES, chunk=32)

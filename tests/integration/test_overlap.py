@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import pytest
 import zoo
 from serving import deployment, generate, running
 from truth import prompts
@@ -15,7 +14,6 @@ from inlay.specs.generation import GenerationParameters, Placement
 GOAL = 0.30
 
 
-@pytest.mark.slow
 def test_both_devices_are_busy_at_the_same_time_for_at_least_thirty_percent_of_a_closed_loop(tmp_path) -> None:
     """32 requests of 400 tokens in and 128 out, 8 at any time. The share is of busy intervals, not of speed."""
     roles = ["prefill=cpu:0/openvino", "decode=cpu:1/onnxruntime"]

@@ -16,7 +16,6 @@ import zoo
 from commands import alive, run_directories, serving, until
 
 ROLES = ("--role", "prefill=cpu:0/openvino", "--role", "decode=cpu:1/onnxruntime")
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-import inlay
 from inlay.backends import Backend
 from inlay.backends.manifest import LOWERING_VERSION, file_digest, package_version
 from inlay.errors import ArtifactError, ModelError
@@ -137,7 +136,7 @@ def _tools(extra: tuple[str, ...]) -> dict[str, str]:
 
 def _source_digest(name: str, module: str) -> str:
     """sha256 over the sources that make the code of an artifact: ours, and the backend's own lower and support."""
-    root = Path(inlay.__file__).parent
+    root = Path(__file__).parents[1]
     found = [root / item for item in SOURCES]
     if module.startswith("inlay.backends."):
         found += [root / "backends" / name / "lower.py", root / "backends" / name / "support.py"]
