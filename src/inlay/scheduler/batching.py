@@ -7,7 +7,6 @@ from inlay.specs.device import Move, Row, SlotAddress, Submit
 from inlay.specs.sampling import Sampling
 from inlay.specs.schedule import Command, Send
 
-
 PATIENCE = 4
 """A prompt that was passed over this often is treated as if one more of its chunks were done."""
 
