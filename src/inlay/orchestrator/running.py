@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import shutil
 import time
@@ -64,8 +65,8 @@ class Running:
             return str(selector.select()[0][0].data)
 
     def memory(self) -> list[ProcessMemory]:
-        """PSS of every living process, read from /proc."""
-        found = []
+        """PSS of every living process, this one included, read from /proc."""
+        found = [ProcessMemory(name="supervisor", pid=os.getpid(), pss=read_pss(os.getpid()))]
         for name, worker in self.workers.items():
             if worker.alive():
                 found.append(ProcessMemory(name=name, pid=worker.pid, pss=read_pss(worker.pid)))
