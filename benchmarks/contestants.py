@@ -19,7 +19,6 @@ from inlay.orchestrator import Running
 from inlay.specs.generation import Delta, Failed, Generate, GenerationParameters
 
 SILENCE_SECONDS = 300.0
-TICKS = os.sysconf("SC_CLK_TCK")
 Prompts = Sequence[tuple[int, ...]]
 
 
@@ -150,12 +149,3 @@ class HuggingFaceContestant:
 def hugging_face_name(threads: int) -> str:
     """The name of the row."""
     return f"Hugging Face, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """User and system time of these processes so far, all threads, to a hundredth of a second."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS

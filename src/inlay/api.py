@@ -1,6 +1,7 @@
 """The SDK: the one place that wires rooms together. No logic of its own.
 
-`serve` runs a deployment behind HTTP, `LLM` and `AsyncLLM` run one inside a program, `devices` tells what there is.
+`LLM` and `AsyncLLM` run a model inside a program; `deployment`, `start` and `open_gateway` put one behind HTTP; `devices`
+tells what there is.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from inlay.specs.generation import Delta, Description, Failed, Finished, Generat
 from inlay.workers import WorkerSpec
 
 CHUNK = 128
+SLOTS = 8
 CONTEXT_LIMIT = 8192
 PREFERRED = ("onnxruntime", "openvino", "reference")
 Progress = Callable[[str], None]
@@ -68,7 +70,7 @@ def deployment(
     cluster: str | Path = "local",
     roles: Sequence[str] = (),
     context: int | None = None,
-    slots: int = 8,
+    slots: int = SLOTS,
     chunk: int = CHUNK,
 ) -> Deployment:
     """A deployment of a model folder. Without roles one device does everything, on the best backend present.
@@ -168,6 +170,10 @@ class AsyncLLM:
         event_log: Path | None = None,
         **options: Any,
     ) -> None:
+        if isinstance(model, Deployment) and options:
+            raise DeploymentError(
+                f"option {sorted(options)[0]!r} is given beside a Deployment, expected none", hint="make the Deployment with it"
+            )
         wanted = model if isinstance(model, Deployment) else deployment(model, **options)
         self.running = start(wanted, progress=progress, event_log=event_log)
         self._client = EngineClient(self.running.engine_socket, key=self.running.key, name="sdk")

@@ -26,7 +26,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON line per prompt")] = False,
 ) -> None:
     """Complete prompts on the devices given, and print the texts."""
-    deployment = wanted(model, cluster=cluster, roles=role or [], context=context, slots=8, chunk=api.CHUNK)
+    deployment = wanted(model, cluster=cluster, roles=role or [], context=context, slots=api.SLOTS, chunk=api.CHUNK)
     with ended_by_signals(), progress() as tell:
         llm = api.LLM(deployment, progress=tell)
     with llm:

@@ -28,7 +28,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on, 0 takes a free one")] = 8000,
     context: Annotated[int | None, typer.Option(help="most tokens of one sequence")] = None,
-    slots: Annotated[int, typer.Option(help="sequences a device holds at once")] = 8,
+    slots: Annotated[int, typer.Option(help="sequences a device holds at once")] = api.SLOTS,
     chunk: Annotated[int, typer.Option(help="prompt tokens of one prefill step")] = api.CHUNK,
     name: Annotated[str | None, typer.Option(help="model name in the API (default: the folder's)")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="a key that may call, or sha256:HEX of one")] = None,

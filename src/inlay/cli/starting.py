@@ -21,9 +21,9 @@ def wanted(model: str, *, cluster: str, roles: list[str], context: int | None, s
     path = Path(model)
     if path.suffix not in (".yaml", ".yml"):
         return api.deployment(model, cluster=cluster, roles=roles, context=context, slots=slots, chunk=chunk)
-    if roles or cluster != "local" or context is not None:
+    if roles or cluster != "local" or context is not None or (slots, chunk) != (api.SLOTS, api.CHUNK):
         raise DeploymentError(
-            f"{model} is a deployment file and --role, --cluster or --context are given too",
+            f"{model} is a deployment file and --role, --cluster, --context, --slots or --chunk are given too",
             hint="edit the file, or give the model folder",
         )
     return api.read_deployment(path)

@@ -92,6 +92,7 @@ class Receiver:
             case Reserve():
                 self._check_manifest(incoming, record)
                 incoming.root = Root(record, self._key)
+                incoming.began = monotonic()
                 reply(Grant(transfer=record.binding.transfer, nonce=record.binding.nonce))
             case Chunk():
                 self._take_chunk(incoming, record, payload)

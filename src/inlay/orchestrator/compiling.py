@@ -85,7 +85,7 @@ def check_available(region: RegionPlacement) -> str:
     if not found.available:
         raise DeploymentError(
             f"backend {region.backend} at {region.place} is not available here: {found.reason}",
-            hint=f"pip install 'inlay[{region.backend}]', or choose another; `inlay devices` shows what there is",
+            hint="install its framework (pip install 'inlay[torch,openvino,onnxruntime]'), or choose another; `inlay devices` shows what there is",
         )
     return found.version
 
@@ -160,5 +160,5 @@ def _check_torch() -> None:
     if absent:
         raise UnsupportedError(
             f"lowering a model needs {' and '.join(absent)}, which is not installed here",
-            hint="pip install 'inlay[torch]', or copy a cache (INLAY_CACHE) in which this model is lowered",
+            hint="pip install 'inlay[torch]'",
         )

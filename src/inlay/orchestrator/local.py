@@ -81,6 +81,8 @@ def _check(deployment: Deployment, places: Mapping[str, Role]) -> None:
             raise UnsupportedError(
                 f"{place} has {len(role.regions)} regions or named layers; one region of all layers is served"
             )
+        if (role.parallel.tp, role.parallel.ep) != (1, 1):
+            raise UnsupportedError(f"{place} has parallel {role.parallel.tp}x{role.parallel.ep}, expected 1x1 in this version")
         check_available(role.regions[0])
         unknown = [item for item in role.roles if item not in ("prefill", "decode")]
         if unknown:

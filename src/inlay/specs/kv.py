@@ -16,15 +16,6 @@ KV_FORMAT_VERSION = 1
 KV_LAYOUT = "layer,kv,token,head,dim"
 
 
-class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
-    """First record on a device-to-device channel, after the keyed handshake."""
-
-    version: int
-    runner: str
-    epoch: int
-    model_digest: str
-
-
 class Reserve(msgspec.Struct, frozen=True, kw_only=True, tag="reserve"):
     """The manifest: what will travel and to whom it belongs."""
 
@@ -45,7 +36,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, tag="grant"):
 
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True, tag="refuse"):
-    """The destination will not take it: version, model, binding, epoch, memory or layout."""
+    """The destination was not told of this transfer. (A manifest that fails a check is answered by Acknowledge.)"""
 
     transfer: int
     cause: str
@@ -90,4 +81,4 @@ class Abort(msgspec.Struct, frozen=True, kw_only=True, tag="kv_abort"):
     reason: str
 
 
-KvRecord = Hello | Reserve | Grant | Refuse | Chunk | Commit | Acknowledge | Abort
+KvRecord = Reserve | Grant | Refuse | Chunk | Commit | Acknowledge | Abort

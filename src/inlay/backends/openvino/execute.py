@@ -141,7 +141,7 @@ def _check_report(compiled: Any, manifest: ArtifactManifest, asked: Mapping[str,
         if report[key] != wanted:
             raise DeviceError(
                 f"openvino reports {key} = {report[key]} but {wanted} was asked for",
-                hint="this CPU may lack the type; lower again with --precision float32",
+                hint="this CPU may lack the type; ask for float32 in the precision of its region",
             )
     return {**report, "precision": manifest.precision.compute}
 
