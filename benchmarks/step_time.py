@@ -152,7 +152,8 @@ def page(models: dict[str, int], records: Sequence[dict[str, Any]], *, rounds: i
         "*rows*: the KV bucket that our attention goes over, full or not (Hugging Face goes over the past alone, and copies "
         "it each step). Ours is the runner of a device process: binding, run, KV rows, sampler; no messages. *outside "
         "framework*: what the runner adds to the framework's own run (openvino / onnxruntime). Caches hold random "
-        f"numbers. Turns during which other programs used over {LIMIT} of a core were taken again, up to {TRIES} times; {noisy} times in {rounds * len(records) // (1 + len(BACKENDS))} they never stopped."
+        f"numbers. Turns during which other programs used over {LIMIT} of a core were taken again, up to {TRIES} "
+        f"times; {noisy} times in {rounds * len(records) // (1 + len(BACKENDS))} they never stopped."
     ]
     for model, parameters in models.items():
         mine = [entry for entry in records if entry["model"] == model]

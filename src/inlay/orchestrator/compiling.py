@@ -85,7 +85,7 @@ def check_available(region: RegionPlacement) -> str:
     if not found.available:
         raise DeploymentError(
             f"backend {region.backend} at {region.place} is not available here: {found.reason}",
-            hint="install its framework (pip install 'inlay[torch,openvino,onnxruntime]'), or choose another; `inlay devices` shows what there is",
+            hint="pip install 'inlay[torch,openvino,onnxruntime]', or choose another; `inlay devices` shows what there is",
         )
     return found.version
 
