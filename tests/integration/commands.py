@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 INLAY = [sys.executable, "-m", "inlay.cli"]
+OWN = tempfile.TemporaryDirectory(prefix="inlay-commands-")  # so that what others run at the same time is not seen here
+ENVIRONMENT = {**os.environ, "TMPDIR": OWN.name}
 
 
 def run(*arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
     """Run a verb to its end."""
-    return subprocess.run([*INLAY, *arguments], capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run([*INLAY, *arguments], capture_output=True, text=True, timeout=seconds, check=False, env=ENVIRONMENT)
 
 
 @contextmanager
@@ -27,7 +29,11 @@ def serving(*arguments: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[
     """`inlay serve ... --json --port 0`: what it announced and its process; ended by SIGTERM, and all of it must go."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [*INLAY, "serve", *arguments, "--port", "0", "--json"], stdout=subprocess.PIPE, stderr=errors, text=True
+            [*INLAY, "serve", *arguments, "--port", "0", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=ENVIRONMENT,
         )
         try:
             assert process.stdout is not None
@@ -53,7 +59,8 @@ def alive(pid: int) -> bool:
 
 
 def run_directories() -> set[str]:
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("inlay-") and "test-cache" not in name}
+    """What the commands have in their folder for temporary files now."""
+    return set(os.listdir(OWN.name))
 
 
 def until(condition: Any, *, seconds: float = 10.0) -> bool:
