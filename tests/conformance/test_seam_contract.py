@@ -89,7 +89,7 @@ def test_a_chunk_then_single_steps_through_the_pool_equal_one_forward(world: Any
         for index, buffer in enumerate(pool):
             buffer.place(ports[stage.inputs + 1 + index], rows=[2, 3], starts=[start] * 2, counts=[width] * 2)
         start += width
-        error = np.abs(ports[stage.logits].read() - expected[:, start - 1]).max() / np.abs(expected).max()
+        error = np.abs(ports[stage.result].read() - expected[:, start - 1]).max() / np.abs(expected).max()
         assert error < 1e-4
     assert not pool[0].rows(0, 2).read().any() and not pool[-1].rows(4, 1).read().any() and layers == 2
     executable.close()
@@ -272,7 +272,7 @@ buffers[2].write(np.array([2, 5]))
 run.run(sizes)
 maps = open("/proc/self/maps").read() if Path("/proc/self/maps").exists() else ""
 foreign = [m for m in ("torch", "transformers", "onnx", "openvino_telemetry") if sys.modules.get(m)]
-print(json.dumps({"foreign": foreign, "mapped": "libtorch" in maps, "logits": buffers[region.stage.logits].read().tolist()}))
+print(json.dumps({"foreign": foreign, "mapped": "libtorch" in maps, "logits": buffers[region.stage.result].read().tolist()}))
 """
 
 

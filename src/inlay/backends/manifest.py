@@ -8,14 +8,12 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from inlay.backends.ports import stage_ports
 from inlay.errors import UnsupportedError
-from inlay.specs.artifact import MANIFEST_VERSION, ArtifactManifest, LowerRequest
+from inlay.specs.artifact import MANIFEST_VERSION, ArtifactManifest, Interface, LowerRequest
 from inlay.specs.capability import Availability
 from inlay.specs.precision import Precision
-from inlay.specs.stage import StageShape
 
-LOWERING_VERSION = "1"  # raised when an older artifact must not be loaded any more
+LOWERING_VERSION = "2"  # raised when an older artifact must not be loaded any more
 
 
 def package_version(package: str) -> str | None:
@@ -60,32 +58,25 @@ def describe(
     *,
     backend: str,
     packages: tuple[str, ...],
-    stage: StageShape,
+    interface: Interface,
     request: LowerRequest,
     weights: Iterable[str],
 ) -> ArtifactManifest:
-    """The manifest of a lowered stage whose code is all that lies in `directory`."""
-    layers = [(item.key_heads, item.key_dim, item.value_heads, item.value_dim) for item in stage.layers]
-    inputs, outputs = stage_ports(layers, stage.vocabulary)
+    """The manifest of a lowered program whose code is all that lies in `directory`."""
     return ArtifactManifest(
         version=MANIFEST_VERSION,
         backend=backend,
         fingerprint=fingerprint(packages),
         precision=request.precision,
-        inputs=inputs,
-        outputs=outputs,
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         weights=tuple(weights),
         files={path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.is_file()},
-        stage=stage,
+        stage=interface.stage,
         buckets=request.buckets,
+        points=request.points,
+        ranges=request.ranges,
     )
-
-
-def need_stage(backend: str, stage: StageShape | None) -> StageShape:
-    """The stage, or UnsupportedError where the program is none."""
-    if stage is None:
-        raise UnsupportedError(f"{backend} lowers stage programs only, got a program without a StageShape")
-    return stage
 
 
 def need_precision(

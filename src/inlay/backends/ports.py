@@ -6,30 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from inlay.backends.seam import Buffer
 from inlay.errors import DeviceError, UnsupportedError
+from inlay.graph import size_value
 from inlay.specs.stage import Port
-
-
-def stage_ports(layers: Sequence[tuple[int, int, int, int]], vocabulary: int) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """Inputs and outputs of a stage program from (key heads, key dim, value heads, value dim) by layer."""
-    keys = [(heads, dim) for heads, dim, _, _ in layers]
-    values = [(heads, dim) for _, _, heads, dim in layers]
-    inputs = [
-        Port(name="tokens", dtype="int64", shape=("B", "T")),
-        Port(name="past_lengths", dtype="int64", shape=("B",)),
-        Port(name="logit_rows", dtype="int64", shape=("R",)),
-    ]
-    outputs = [Port(name="logits", dtype="float32", shape=("R", vocabulary))]
-    for name, sizes in (("k", keys), ("v", values)):
-        for index, (heads, dim) in enumerate(sizes):
-            inputs.append(Port(name=f"past_{name}.{index}", dtype="float32", shape=("B", heads, "P", dim)))
-            outputs.append(Port(name=f"new_{name}.{index}", dtype="float32", shape=("B", heads, "T", dim)))
-    return tuple(inputs), tuple(outputs)
 
 
 def check_shape(port: Port, shape: Sequence[int]) -> None:
     """Raise DeviceError where a buffer of this shape can never be bound to the port."""
     fits = len(port.shape) == len(shape) and all(
-        size > 0 and (isinstance(wanted, str) or wanted == size) for wanted, size in zip(port.shape, shape, strict=False)
+        wanted == size or (isinstance(wanted, str) and size > 0) for wanted, size in zip(port.shape, shape, strict=False)
     )
     if not fits:
         raise DeviceError(f"port {port.name!r} has shape {list(port.shape)}, got a buffer of shape {list(shape)}")
@@ -48,10 +32,10 @@ def check_sizes(ports: Sequence[Port], bound: Sequence[Buffer | None], sizes: Ma
         if buffer is None:
             raise DeviceError(f"port {port.name!r} has no buffer", hint="bind every port before the first run")
         for wanted, size in zip(port.shape, buffer.shape, strict=True):
-            if isinstance(wanted, str) and sizes.get(wanted) != size:
+            if isinstance(wanted, str) and size_value(wanted, sizes) != size:
                 raise DeviceError(
                     f"port {port.name!r} {list(port.shape)} is bound to a buffer of shape {list(buffer.shape)}, "
-                    f"but the run is of {wanted} = {sizes.get(wanted)}"
+                    f"but the run is of {wanted} = {size_value(wanted, sizes)}"
                 )
 
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from inlay.graph import Program
-from inlay.specs.artifact import ArtifactManifest, LowerRequest, WeightMap
+from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
 from inlay.specs.capability import Availability, Capability
-from inlay.specs.stage import Port, StageShape
+from inlay.specs.stage import Port
 
 Array = np.ndarray[Any, Any]
 
@@ -57,7 +57,7 @@ class Executable(Protocol):
         """Use this buffer (or view of rows) for the port from the next run on."""
 
     def run(self, sizes: Mapping[str, int]) -> None:
-        """Run once with the bound buffers, whose shapes follow from `sizes` by symbol (B, T, P, R).
+        """Run once with the bound buffers, whose shapes follow from `sizes` by symbol (B, T, P, R for a stage).
 
         Raises UnsupportedError for sizes a static executable has no bucket for, DeviceError when the framework fails.
         """
@@ -88,7 +88,7 @@ class Backend(Protocol):
     def supports(self, program: Program, *, device: str) -> Capability:
         """Which nodes it takes, and why not the others; must not promise what `lower` refuses."""
 
-    def lower(self, exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+    def lower(self, exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
         """Write the code of an ExportedProgram into an empty directory, weights left out, and describe it.
 
         Weights are the lifted parameters, buffers and constants of the program, named as in its signature targets.

@@ -150,13 +150,13 @@ class ExtendRunner:
             tokens[at, : len(row.tokens)] = row.tokens
             lengths[at] = row.past_length
             wanted[at] = at * width + len(row.tokens) - 1
-        shapes = ((stage.tokens, tokens), (stage.past_lengths, lengths), (stage.logit_rows, wanted))
+        shapes = ((stage.entry, tokens), (stage.past_lengths, lengths), (stage.logit_rows, wanted))
         for port, array in shapes:
             buffer = self._port(port, array.shape)
             buffer.write(array)
             self._executable.bind(port, buffer)
         self._bind_past(batch)
-        self._executable.bind(stage.logits, self._port(stage.logits, (count, stage.vocabulary)))
+        self._executable.bind(stage.result, self._port(stage.result, (count, stage.vocabulary)))
         for port, new_shape in self._new_ports(count, width):
             self._executable.bind(port, self._port(port, new_shape))
         return {"B": count, "T": width, "P": batch.capacity, "R": count}
@@ -186,7 +186,7 @@ class ExtendRunner:
         slots = list(range(batch.first, batch.first + batch.count))
         for pool, (port, shape) in zip(self._pools[batch.capacity], self._new_ports(batch.count, width), strict=True):
             pool.place(self._port(port, shape), rows=slots, starts=starts, counts=counts)
-        results = self._sample(batch, self._port(stage.logits, (batch.count, stage.vocabulary)))
+        results = self._sample(batch, self._port(stage.result, (batch.count, stage.vocabulary)))
         prompt = sum(row.prompt for row in batch.rows)
         self.prompt_tokens += prompt
         self.rows_run += len(batch.rows)

@@ -26,7 +26,7 @@ from inlay.specs.artifact import ArtifactManifest, LowerRequest, WeightMap
 MANIFEST_FILE = "manifest.json"
 KEY_FILE = "key.json"
 NOT_THE_GRAPH = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-SOURCES = ("models/torch.py", "graph/capture.py", "backends/manifest.py", "backends/ports.py", "specs/stage.py")
+SOURCES = ("models/torch.py", "graph/capture.py", "backends/manifest.py", "models/stage.py")
 TOOLS = ("torch", "transformers")
 
 
@@ -68,7 +68,7 @@ def key_contents(
     """What `artifact_key` hashes, as plain data; it lies beside the artifact as key.json."""
     held = checkpoint or open_checkpoint(folder)
     tensors = {name: [held.entry(name).dtype, list(held.entry(name).shape)] for name in held}
-    asked = msgspec.to_builtins(request)
+    asked = msgspec.json.decode(msgspec.json.encode(request))
     if not getattr(backend, "bakes_threads", False):
         del asked["threads"]
     extra = (backend.available().framework, *getattr(backend, "lowered_with", ()))

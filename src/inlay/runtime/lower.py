@@ -22,7 +22,7 @@ from inlay.models.torch import Stage, load_stage
 from inlay.runtime.cache import KEY_FILE, MANIFEST_FILE, Cache, artifact_key, find_artifact, key_contents
 from inlay.runtime.publish import publish
 from inlay.runtime.weights import build_weight_map, read_weight_map
-from inlay.specs.artifact import LowerRequest
+from inlay.specs.artifact import LowerRequest, stage_interface
 
 Progress = Callable[[dict[str, Any]], object]
 
@@ -153,7 +153,7 @@ def _lower_one(
         raise UnsupportedError(f"backend {name} does not take node {refused[0].node!r}: {refused[0].reason}")
 
     def fill(folder: Path) -> None:
-        manifest = found.lower(exported, stage=stage.shape, request=request, directory=folder)
+        manifest = found.lower(exported, interface=stage_interface(stage.shape), request=request, directory=folder)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         (folder / KEY_FILE).write_text(json.dumps(contents, indent=1, sort_keys=True))
 

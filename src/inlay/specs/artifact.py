@@ -7,7 +7,7 @@ import msgspec
 from inlay.specs.precision import Precision
 from inlay.specs.stage import Port, StageShape
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 
 class ShapeBuckets(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,11 +18,35 @@ class ShapeBuckets(msgspec.Struct, frozen=True, kw_only=True):
     capacities: tuple[int, ...]
 
 
+class Interface(msgspec.Struct, frozen=True, kw_only=True):
+    """The outside of a program: its inputs and outputs in the order of its signature, without its weights.
+
+    A size in a shape is a number, a symbol, or an expression of symbols (`graph.sizes`). `stage` is set where the program
+    is a language model's `extend` or a piece of it.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    stage: StageShape | None = None
+
+
+def stage_interface(stage: StageShape) -> Interface:
+    """The outside of `extend`, or of a piece of it."""
+    inputs, outputs = stage.ports()
+    return Interface(inputs=inputs, outputs=outputs, stage=stage)
+
+
 class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lowering must produce: precision, buckets (None = dynamic sizes), threads it will be given."""
+    """What a lowering must produce: precision, the sizes it must run, the threads it will be given.
+
+    For a framework that runs declared sizes only, `buckets` are those of a stage and `points` those of any other
+    program, each a size by symbol. `ranges` bounds each symbol, both ends included, where the program does.
+    """
 
     precision: Precision = Precision()
     buckets: ShapeBuckets | None = None
+    points: tuple[dict[str, int], ...] = ()
+    ranges: dict[str, tuple[int, int]] = {}
     threads: int = 1
 
 
@@ -65,3 +89,5 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     stage: StageShape | None = None
     buckets: ShapeBuckets | None = None
+    points: tuple[dict[str, int], ...] = ()
+    ranges: dict[str, tuple[int, int]] = {}

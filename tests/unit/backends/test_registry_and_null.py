@@ -14,7 +14,7 @@ import pytest
 from inlay import backends
 from inlay.backends import backend, backend_names
 from inlay.errors import InputError
-from inlay.specs.artifact import LowerRequest, WeightMap
+from inlay.specs.artifact import LowerRequest, WeightMap, stage_interface
 from inlay.specs.stage import KvLayer, StageShape
 
 LAYER = KvLayer(key_heads=1, key_dim=4, value_heads=1, value_dim=4)
@@ -46,7 +46,7 @@ def test_asking_what_is_available_imports_no_sdk() -> None:
 
 def loaded(tmp_path: Path, **options: str):  # type: ignore[no-untyped-def]
     found = backend("null")
-    manifest = found.lower(None, stage=STAGE, request=LowerRequest(), directory=tmp_path)
+    manifest = found.lower(None, interface=stage_interface(STAGE), request=LowerRequest(), directory=tmp_path)
     weights = WeightMap(model_digest="d", weights={})
     return found.load(tmp_path, manifest=manifest, weights=weights, threads=1, options=options)
 
@@ -66,7 +66,7 @@ def test_null_logits_depend_on_token_and_position_alone(tmp_path: Path) -> None:
     executable = loaded(tmp_path)
     buffers, sizes = bind(executable, tokens=[[1, 2, 3], [3, 0, 0]], lengths=[4, 6], rows=[2, 3])
     executable.run(sizes)
-    logits = buffers[STAGE.logits].read()
+    logits = buffers[STAGE.result].read()
     assert logits.argmax(-1).tolist() == [(3 * 7 + 6 * 11 + 3) % 11] * 2 and sorted(set(logits.ravel())) == [0.0, 10.0]
 
 

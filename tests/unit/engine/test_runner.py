@@ -48,7 +48,7 @@ class Summing:
             batch, place = divmod(int(row), sizes["T"])
             seen = past[batch, 0, : lengths[batch], 0].sum() + tokens[batch, : place + 1].sum()
             logits[index, int(seen) % 97] = 1
-        self.bound[STAGE.logits].write(logits)
+        self.bound[STAGE.result].write(logits)
         new = tokens[:, None, :, None].astype("f4")
         for layer in range(2):
             self.bound[STAGE.new_key(layer)].write(new)

@@ -21,7 +21,6 @@ from inlay.errors import ArtifactError, DeviceError, InlayError, InputError, Uns
 from inlay.graph.capture import load_graph
 from inlay.models import numpy_dtype
 from inlay.specs.artifact import ArtifactManifest, ShapeBuckets, WeightMap
-from inlay.specs.stage import StageShape
 
 GRAPH_FILE = "graph.pt2"
 OPTIONS = ("memory",)
@@ -32,16 +31,17 @@ class ContraryExecutable:
     """Runs on a thread of its own; `run` is `start` and then waiting. R must be B (a row each) or B * T (all of them)."""
 
     def __init__(
-        self, function: Function, weights: list[torch.Tensor], memory: DeviceMemory, *, manifest: ArtifactManifest,
-        buckets: ShapeBuckets, stage: StageShape,
+        self, function: Function, weights: list[torch.Tensor], memory: DeviceMemory, *, manifest: ArtifactManifest
     ) -> None:  # fmt: skip
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self.memory = memory
         self.report = {"precision": "float32", "kv": manifest.precision.kv}
         self._ports = (*self.inputs, *self.outputs)
-        self._pasts = range(3, stage.inputs)
+        stage = manifest.stage
+        self._pasts = range(0) if stage is None else range(stage.pasts, stage.inputs)
+        self._fresh = range(0) if stage is None else range(stage.new_key(0), len(self._ports))
         self._kv = numpy_dtype(manifest.precision.kv)
-        self._buckets = buckets
+        self._manifest = manifest
         self._function, self._weights = function, weights
         self._lease: Lease | None = memory.take(sum(weight.numel() * weight.element_size() for weight in weights))
         self._bound: list[ContraryBuffer | None] = [None] * len(self._ports)
@@ -55,7 +55,7 @@ class ContraryExecutable:
     def allocate(self, port: int, shape: tuple[int, ...]) -> ContraryBuffer:
         check_shape(self._ports[port], shape)
         dtype, blocked = self._ports[port].dtype, port in self._pasts
-        stored = self._kv if len(shape) == 4 else np.dtype(dtype)
+        stored = self._kv if blocked or port in self._fresh else np.dtype(dtype)
         lease = self.memory.take(math.prod(physical_shape(shape, blocked=blocked)) * stored.itemsize)
         return ContraryBuffer(shape, dtype, blocked=blocked, stored=stored, lease=lease)
 
@@ -68,7 +68,7 @@ class ContraryExecutable:
 
     def start(self, sizes: Mapping[str, int]) -> None:
         self._must_be_idle()
-        _check_buckets(self._buckets, sizes)
+        _check_declared(self._manifest, sizes)
         check_sizes(self._ports, self._bound, sizes)
         self._failure = None
         self._idle.clear()
@@ -128,13 +128,21 @@ def load(
     limit = options.get("memory")
     if limit is not None and not limit.isdigit():
         raise InputError(f"{NAME} option memory = {limit!r}, expected a number of bytes")
-    if manifest.buckets is None or manifest.stage is None:
-        raise ArtifactError(f"artifact {str(directory)!r} has no buckets or no stage, which {NAME} needs")
+    if manifest.buckets is None and not manifest.points:
+        raise ArtifactError(f"artifact {str(directory)!r} has no buckets and no points, one of which {NAME} needs")
     torch.set_num_threads(threads)
     function = load_graph(directory / GRAPH_FILE)
     copies = [_copy(array) for array in map_weights(weights, names=manifest.weights).values()]
     memory = DeviceMemory(None if limit is None else int(limit))
-    return ContraryExecutable(function, copies, memory, manifest=manifest, buckets=manifest.buckets, stage=manifest.stage)
+    return ContraryExecutable(function, copies, memory, manifest=manifest)
+
+
+def _check_declared(manifest: ArtifactManifest, sizes: Mapping[str, int]) -> None:
+    """Raise UnsupportedError for sizes outside the declared ones."""
+    if manifest.buckets is not None:
+        _check_buckets(manifest.buckets, sizes)
+    elif dict(sizes) not in manifest.points:
+        raise UnsupportedError(f"{NAME} has no bucket for {dict(sizes)}, expected one of {list(manifest.points)}")
 
 
 def _check_buckets(buckets: ShapeBuckets, sizes: Mapping[str, int]) -> None:
@@ -143,7 +151,7 @@ def _check_buckets(buckets: ShapeBuckets, sizes: Mapping[str, int]) -> None:
         if sizes[symbol] not in allowed:
             raise UnsupportedError(f"{NAME} has no bucket for {symbol} = {sizes[symbol]}, expected one of {list(allowed)}")
     batch, width = sizes["B"], sizes["T"]
-    if sizes["R"] not in (batch, batch * width):
+    if sizes.get("R", batch) not in (batch, batch * width):
         raise UnsupportedError(f"{NAME} gives logits for R = {batch} or {batch * width} rows here, got {sizes['R']}")
 
 

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.contrary.support import NAME, PACKAGES
-from inlay.backends.manifest import describe, need_precision, need_stage
+from inlay.backends.manifest import describe, need_precision
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import save_graph
-from inlay.specs.artifact import ArtifactManifest, LowerRequest
-from inlay.specs.stage import StageShape
+from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
 GRAPH_FILE = "graph.pt2"
 
 
-def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write graph.pt2; see the seam. Refuses a request without buckets, as a static framework does."""
-    shape = need_stage(NAME, stage)
     need_precision(NAME, request.precision, kv=("float32", "bfloat16"))
-    if request.buckets is None:
-        raise UnsupportedError(f"{NAME} runs declared sizes only", hint="give buckets: batches, widths and capacities")
+    if request.buckets is None and not request.points:
+        raise UnsupportedError(f"{NAME} runs declared sizes only", hint="give buckets for a stage, points for another program")
     names = save_graph(exported, directory / GRAPH_FILE)
-    return describe(directory, backend=NAME, packages=PACKAGES, stage=shape, request=request, weights=names)
+    return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)

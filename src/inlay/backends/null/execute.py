@@ -11,8 +11,8 @@ import numpy as np
 from inlay.backends.buffer import HostBuffer
 from inlay.backends.null.support import NAME
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
-from inlay.backends.seam import Buffer
-from inlay.errors import ArtifactError, DeviceError, InputError
+from inlay.backends.seam import Array, Buffer
+from inlay.errors import DeviceError, InputError
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 from inlay.specs.stage import StageShape
 
@@ -23,13 +23,14 @@ CERTAIN = 10.0
 class NullExecutable:
     """Asynchronous: a run is done when the time it is said to take has passed; `run` sleeps until then.
 
-    The seconds of a run are seconds_per_run + seconds_per_token * B * T + seconds_per_past_token * (sum of past lengths).
+    The seconds of a run are seconds_per_run, and for a stage seconds_per_token * B * T + seconds_per_past_token * (sum of
+    past lengths) more. Outputs are zeros, but for the logits of a stage.
     """
 
-    def __init__(self, stage: StageShape, *, manifest: ArtifactManifest, seconds: Mapping[str, float]) -> None:
+    def __init__(self, *, manifest: ArtifactManifest, seconds: Mapping[str, float]) -> None:
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self.report = {"precision": manifest.precision.compute}
-        self._stage = stage
+        self._stage = manifest.stage
         self._ports = (*self.inputs, *self.outputs)
         self._bound: list[HostBuffer | None] = [None] * len(self._ports)
         self._seconds = seconds
@@ -49,17 +50,16 @@ class NullExecutable:
         begun = time.monotonic()
         check_dynamic(sizes)
         check_sizes(self._ports, self._bound, sizes)
-        tokens, lengths, rows = (buffer.array for buffer in self._bound[:3] if buffer is not None)
-        logits = self._bound[self._stage.logits]
-        assert logits is not None
-        logits.array[...] = 0.0
-        answers = next_tokens(tokens, lengths, self._stage.vocabulary).reshape(-1)[rows]
-        logits.array[np.arange(len(rows)), answers] = CERTAIN
+        arrays = [buffer.array for buffer in self._bound if buffer is not None]
+        for array in arrays[len(self.inputs) :]:
+            array[...] = 0
+        entries, past = 1, 0
+        if self._stage is not None:
+            entries, past = arrays[0].shape[0] * arrays[0].shape[1], int(arrays[self._stage.past_lengths].sum())
+            _answer(self._stage, arrays)
         cost = self._seconds
-        spent = (
-            cost["seconds_per_run"] + cost["seconds_per_token"] * tokens.size + cost["seconds_per_past_token"] * lengths.sum()
-        )
-        self._ends = begun + float(spent)
+        spent = cost["seconds_per_run"] + cost["seconds_per_token"] * entries + cost["seconds_per_past_token"] * past
+        self._ends = begun + spent
 
     def done(self) -> bool:
         return time.monotonic() >= self._ends
@@ -70,6 +70,19 @@ class NullExecutable:
 
     def close(self) -> None:
         self._bound = [None] * len(self._ports)
+
+
+def _answer(stage: StageShape, arrays: list[Array]) -> None:
+    """Logits that make one token certain. Between pieces the hidden state carries the token ids in its first number."""
+    entry, lengths = arrays[stage.entry], arrays[stage.past_lengths]
+    tokens = entry if stage.begins else entry[..., 0].astype(np.int64)
+    result = arrays[stage.result]
+    if not stage.ends:
+        result[..., 0] = tokens
+        return
+    rows = arrays[stage.logit_rows]
+    answers = next_tokens(tokens, lengths, stage.vocabulary).reshape(-1)[rows]
+    result[np.arange(len(rows)), answers] = CERTAIN
 
 
 def next_tokens(
@@ -95,6 +108,4 @@ def load(
             seconds[key] = float(text)
         except ValueError as error:
             raise InputError(f"{NAME} option {key} = {text!r}, expected seconds") from error
-    if manifest.stage is None:
-        raise ArtifactError(f"artifact {str(directory)!r} is no language model stage")
-    return NullExecutable(manifest.stage, manifest=manifest, seconds=seconds)
+    return NullExecutable(manifest=manifest, seconds=seconds)

@@ -104,9 +104,9 @@ def _check_report(session: Any, manifest: ArtifactManifest, settings: Any) -> di
     providers = session.get_providers()
     if providers != [PROVIDER]:
         raise DeviceError(f"onnxruntime uses {', '.join(providers)}, expected {PROVIDER} alone")
-    names = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+    names = {"float32": "float", "float64": "double"}
     found = [item.type for item in (*session.get_inputs(), *session.get_outputs())]
-    wanted = [names[port.dtype] for port in (*manifest.inputs, *manifest.outputs)]
+    wanted = [f"tensor({names.get(port.dtype, port.dtype)})" for port in (*manifest.inputs, *manifest.outputs)]
     if found != wanted:
         raise ArtifactError(f"{MODEL_FILE} has ports of types {found}, expected {wanted}")
     return {"provider": PROVIDER, "precision": "float32", "threads": str(settings.intra_op_num_threads)}

@@ -7,20 +7,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from inlay.backends.manifest import describe, need_precision, need_stage
+from inlay.backends.manifest import describe, need_precision
 from inlay.backends.onnxruntime.support import NAME, PACKAGES
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import lifted_weights
-from inlay.specs.artifact import ArtifactManifest, LowerRequest
-from inlay.specs.stage import StageShape
+from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
 MODEL_FILE = "model.onnx"
 PLACEHOLDER = "bound-at-load"
 
 
-def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write model.onnx, a few hundred kilobytes; see the seam."""
-    shape = need_stage(NAME, stage)
     need_precision(NAME, request.precision)
     try:
         model = _convert(exported)
@@ -30,7 +28,7 @@ def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, dir
     import onnx_ir
 
     onnx_ir.save(model, directory / MODEL_FILE)
-    return describe(directory, backend=NAME, packages=PACKAGES, stage=shape, request=request, weights=names)
+    return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)
 
 
 def _convert(exported: Any) -> Any:

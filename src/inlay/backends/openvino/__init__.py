@@ -10,9 +10,8 @@ from inlay.backends.manifest import availability, judge
 from inlay.backends.openvino.support import NAME, PACKAGES, supports
 from inlay.backends.seam import Executable
 from inlay.graph import Program
-from inlay.specs.artifact import ArtifactManifest, LowerRequest, WeightMap
+from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
 from inlay.specs.capability import Availability, Capability
-from inlay.specs.stage import StageShape
 
 __all__ = ["backend"]
 
@@ -29,10 +28,10 @@ class OpenvinoBackend:
     def supports(self, program: Program, *, device: str) -> Capability:
         return supports(program)
 
-    def lower(self, exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+    def lower(self, exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
         from inlay.backends.openvino.lower import lower
 
-        return lower(exported, stage=stage, request=request, directory=directory)
+        return lower(exported, interface=interface, request=request, directory=directory)
 
     def validate(self, manifest: ArtifactManifest) -> str:
         return judge(manifest, NAME, PACKAGES)

@@ -6,19 +6,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from inlay.backends.manifest import describe, need_precision, need_stage
+from inlay.backends.manifest import describe, need_precision
 from inlay.backends.openvino.support import NAME, PACKAGES, import_openvino
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import without_weights
-from inlay.specs.artifact import ArtifactManifest, LowerRequest
-from inlay.specs.stage import StageShape
+from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
 MODEL_FILE = "model.xml"
 
 
-def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, directory: Path) -> ArtifactManifest:
+def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write model.xml and its few constants; see the seam."""
-    shape = need_stage(NAME, stage)
     need_precision(NAME, request.precision, compute=("float32", "bfloat16", "float16"))
     openvino = import_openvino()
     bare, names = without_weights(exported)
@@ -30,7 +28,7 @@ def lower(exported: Any, *, stage: StageShape | None, request: LowerRequest, dir
         raise UnsupportedError(f"openvino cannot lower the program: {_reason(error)}") from error
     _fix_shapes(openvino, model, bare)
     openvino.save_model(model, directory / MODEL_FILE, compress_to_fp16=False)
-    return describe(directory, backend=NAME, packages=PACKAGES, stage=shape, request=request, weights=names)
+    return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)
 
 
 def _fix_shapes(openvino: Any, model: Any, bare: Any) -> None:

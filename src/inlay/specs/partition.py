@@ -1,0 +1,93 @@
+"""Partition: the whole cut of a program, as data that can be saved, edited, compared and drawn. Nothing in it executes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from inlay.hardware import Cluster, Place
+from inlay.specs.precision import Precision
+from inlay.specs.profile import Estimate
+
+PARTITION_VERSION = 1
+
+
+class Alternative(msgspec.Struct, frozen=True, kw_only=True):
+    """Another place for a region, or for the whole program: its price, or None and why it cannot be."""
+
+    place: str
+    seconds: Estimate | None = None
+    reason: str = ""
+
+
+class PlannedRegion(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of blocks, `first` to `end` not included, on one place. `seconds` is one pass over all points of the partition.
+
+    `fused` regions are lowered whole, others run their blocks' executables in order. `flops_share` is of the whole
+    program; `weights` and `memory` are bytes (memory: weights, workspace, activations and state together).
+    """
+
+    id: str
+    first: int
+    end: int
+    device: str
+    backend: str
+    version: str = ""
+    precision: Precision = Precision()
+    fused: bool = False
+    seconds: Estimate | None = None
+    flops_share: float = 0.0
+    weights: int = 0
+    memory: int = 0
+    reason: str = ""
+    alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it runs."""
+        return Place(self.device, self.backend)
+
+
+class PlannedTransfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One value that goes from a region to another device: bytes at the largest point, seconds over all points."""
+
+    value: str
+    size: int
+    source: str
+    destination: str
+    seconds: Estimate
+
+
+class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """One block as the partition saw it: its name (a module path), structural digest and share of the FLOPs."""
+
+    name: str
+    digest: str
+    flops_share: float = 0.0
+
+
+class Partition(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision. `points` are the sizes it was planned for; `value` is seconds of one pass over all of them, `bound`
+    the proven least for the same table of costs, by `method`; `floors` every place that could take all of it, or why not.
+
+    `states` names the region that owns each state of the program; `pins` are the hard constraints it was given.
+    """
+
+    program: str
+    name: str
+    blocks: tuple[PlannedBlock, ...]
+    points: tuple[dict[str, int], ...]
+    cluster: Cluster
+    regions: tuple[PlannedRegion, ...]
+    transfers: tuple[PlannedTransfer, ...] = ()
+    states: dict[str, str] = {}
+    pins: tuple[str, ...] = ()
+    objective: str = "latency"
+    value: Estimate | None = None
+    bound: float = 0.0
+    gap: float = 0.0
+    method: str = ""
+    floors: tuple[Alternative, ...] = ()
+    reason: str = ""
+    unused: tuple[str, ...] = ()
+    seed: int = 0
+    version: int = PARTITION_VERSION
