@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from inlay.engine.door import CONTROL_FRAME, ENGINE_NAME, Arrival, Door
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
 from inlay.engine.runner import ExtendRunner
@@ -37,7 +36,7 @@ from inlay.specs.device import (
     Submit,
 )
 from inlay.specs.kv import KvRecord, Reserve
-from inlay.transport import Channel
+from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, Arrival, Channel, Door
 
 POLL_SECONDS = 0.0002
 log = logging.getLogger("inlay.device")
@@ -105,7 +104,7 @@ class DeviceProcess:
             self._stage,
             model_digest=config.model_digest,
             key=config.key,
-            connect=lambda peer: self._door.connect(peer, Path(config.peers[peer])),
+            connect=lambda peer: self._door.connect(peer, Path(config.peers[peer]), kind=KV),
             report=self._report,
         )
         self._receiver = Receiver(

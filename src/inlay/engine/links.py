@@ -9,10 +9,9 @@ from time import monotonic
 
 import msgspec
 
-from inlay.engine.door import CONTROL_FRAME, ENGINE_NAME
 from inlay.errors import DeviceError, TransferError
 from inlay.specs.device import Beat, DeviceToEngine, EngineToDevice, Ping, Ready, Stop
-from inlay.transport import read_frame, shake_hands_async, write_frame
+from inlay.transport import CONTROL_FRAME, ENGINE_NAME, read_frame, shake_hands_async, write_frame
 
 PING_SECONDS = 2.0
 log = logging.getLogger("inlay.engine")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from inlay.transport.channel import HEADER_LIMIT, PAYLOAD_LIMIT, Channel, Frame
-from inlay.transport.handshake import KEY_BYTES, Peer, create_key, shake_hands, shake_hands_async
-from inlay.transport.memory import RING_SIZE, SharedChannel, accept, offer
+from inlay.transport.door import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival, Door
+from inlay.transport.handshake import Peer, create_key, shake_hands, shake_hands_async
+from inlay.transport.memory import SharedChannel, accept, offer
 from inlay.transport.stream import StreamChannel, read_frame, write_frame
+from inlay.transport.tensors import NamedArray, RunFailed, TensorAssembler, TensorSender
 
 __all__ = [
+    "CONTROL_FRAME",
+    "ENGINE_NAME",
     "HEADER_LIMIT",
-    "KEY_BYTES",
+    "KV",
     "PAYLOAD_LIMIT",
-    "RING_SIZE",
+    "STAGE",
+    "Arrival",
     "Channel",
+    "Door",
     "Frame",
+    "NamedArray",
     "Peer",
+    "RunFailed",
     "SharedChannel",
     "StreamChannel",
+    "TensorAssembler",
+    "TensorSender",
     "accept",
     "create_key",
     "offer",
