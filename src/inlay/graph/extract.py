@@ -23,6 +23,8 @@ from torch.export.graph_signature import (
 from torch.fx import Node
 
 from inlay.errors import UnsupportedError
+from inlay.graph.blocks import run_ports, run_weights
+from inlay.graph.program import Block
 
 
 def extract(
@@ -31,16 +33,18 @@ def extract(
     outputs: Sequence[Node],
     *,
     inputs: Sequence[Node] | None = None,
+    freed: Sequence[Node] = (),
     weight_names: Mapping[str, str] | None = None,
 ) -> ExportedProgram:
     """The piece made of these call_function nodes, in their order, that gives the values of `outputs` as a flat tuple.
 
     Its user inputs are a flat tuple too: `inputs` where given (also those it does not read), else what it needs in the
     order of first use. Numbers of the graph (sizes) never cross: they are read from the piece's own inputs, or their
-    producers are repeated. `weight_names` gives some of the lifted weights other names. Metadata and ranges are kept.
+    producers are repeated. `freed` are lifted buffers that become user inputs; `weight_names` gives some of the lifted
+    weights other names. Metadata and ranges are kept.
     Raises UnsupportedError for a size that cannot be rebuilt, naming it.
     """
-    piece = _Piece(exported, nodes, inputs=inputs, weight_names=weight_names or {})
+    piece = _Piece(exported, nodes, inputs=inputs, freed=freed, weight_names=weight_names or {})
     graph = piece.graph
     results = [piece.copied[node] for node in outputs]
     graph.output(tuple(results)).meta = {"val": tuple(node.meta["val"] for node in results)}
@@ -64,6 +68,24 @@ def extract(
         module_call_graph=[ModuleCallEntry("", call)],
         example_inputs=None,
         verifiers=exported.verifiers,
+    )
+
+
+def extract_run(exported: ExportedProgram, blocks: Sequence[Block]) -> ExportedProgram:
+    """One block, or several that follow each other as one piece, from the flat program they were cut from.
+
+    Ports are those of `run_ports`; weights are called `weight.0`, `weight.1`, ... in the order of `run_weights`, so that
+    equal blocks have equal code whatever weights they are given.
+    """
+    by_name = {node.name: node for node in exported.graph.nodes}
+    wanted = {name for block in blocks for name in (*block.replicated, *block.nodes)}
+    inputs, outputs = run_ports(blocks)
+    return extract(
+        exported,
+        [node for node in exported.graph.nodes if node.name in wanted],
+        [by_name[name] for name in outputs],
+        inputs=[by_name[name] for name in inputs],
+        weight_names={name: f"weight.{index}" for index, name in enumerate(run_weights(blocks))},
     )
 
 
@@ -96,6 +118,7 @@ class _Piece:
         nodes: Sequence[Node],
         *,
         inputs: Sequence[Node] | None,
+        freed: Sequence[Node],
         weight_names: Mapping[str, str],
     ) -> None:
         self.graph, self.root = torch.fx.Graph(), torch.nn.Module()
@@ -105,6 +128,7 @@ class _Piece:
         self.constants: dict[str, Any] = {}
         self._exported = exported
         self._specs = {spec.arg.name: spec for spec in exported.graph_signature.input_specs}
+        self._freed = set(freed)
         inside = set(nodes)
         need = list(dict.fromkeys(item for node in nodes for item in node.all_input_nodes if item not in inside))
         tensors = [node for node in need if not self._lifted(node) and not is_number(node) and node.op != "get_attr"]
@@ -112,9 +136,10 @@ class _Piece:
         strange = [node for node in tensors if node not in self.inputs]
         if strange:
             raise UnsupportedError(f"value {strange[0].name!r} is needed by this piece and is not among its inputs")
-        for node in need:
-            if self._lifted(node):
-                self._add_weight(node, weight_names)
+        order = {name: at for at, name in enumerate(weight_names)}
+        lifted = [node for node in need if self._lifted(node)]
+        for node in sorted(lifted, key=lambda item: order.get(str(self._specs[item.name].target), len(order))):
+            self._add_weight(node, weight_names)
         for node in self._size_givers(need) if inputs is None else ():
             self.inputs.append(node)
         for node in self.inputs:
@@ -130,7 +155,9 @@ class _Piece:
                 self.copied[node].meta = dict(node.meta)
 
     def _lifted(self, node: Node) -> bool:
-        return node.op == "placeholder" and self._specs[node.name].kind != InputKind.USER_INPUT
+        if node.op != "placeholder" or node in self._freed:
+            return False
+        return bool(self._specs[node.name].kind != InputKind.USER_INPUT)
 
     def _add_weight(self, node: Node, names: Mapping[str, str]) -> None:
         spec = self._specs[node.name]

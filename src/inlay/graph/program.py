@@ -32,7 +32,8 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One operation in execution order: `operator` as torch names it (aten.mm.default), its inputs by node name,
-    the path of the module it came from and the user's source line where known."""
+    the path of the module it came from and the user's source line where known. `arguments` is JSON of all arguments, in
+    which {"node": name} stands for another value."""
 
     name: str
     operator: str
@@ -40,6 +41,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[Tensor, ...]
     path: str = ""
     source: str = ""
+    arguments: str = ""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

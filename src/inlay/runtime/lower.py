@@ -16,7 +16,8 @@ import msgspec
 
 from inlay.backends import backend
 from inlay.errors import InlayError, InputError, UnsupportedError
-from inlay.graph.capture import capture_stage, lifted_weights, summarize
+from inlay.graph.capture import capture_stage, lifted_weights
+from inlay.graph.summary import summarize
 from inlay.models import Checkpoint, model_digest, open_checkpoint
 from inlay.models.torch import Stage, load_stage
 from inlay.runtime.cache import KEY_FILE, MANIFEST_FILE, Cache, artifact_key, find_artifact, key_contents

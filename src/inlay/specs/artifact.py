@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from inlay.graph import Program, value_table
 from inlay.specs.precision import Precision
 from inlay.specs.stage import Port, StageShape
 
@@ -34,6 +37,25 @@ def stage_interface(stage: StageShape) -> Interface:
     """The outside of `extend`, or of a piece of it."""
     inputs, outputs = stage.ports()
     return Interface(inputs=inputs, outputs=outputs, stage=stage)
+
+
+def program_interface(program: Program, *, inputs: Sequence[str], outputs: Sequence[str]) -> Interface:
+    """The outside of a piece of a program, its ports named by the values that pass through them."""
+    values = value_table(program)
+
+    def ports(names: Sequence[str]) -> tuple[Port, ...]:
+        return tuple(Port(name=name, dtype=values[name].dtype, shape=values[name].shape) for name in names)
+
+    return Interface(inputs=ports(inputs), outputs=ports(outputs))
+
+
+def whole_interface(program: Program) -> Interface:
+    """The outside of the whole flat program: all its inputs; its computed outputs, each once, as capture orders them."""
+    computed = [*program.outputs, *(state.output for state in program.states)]
+    made = {node.name for node in program.nodes}
+    return program_interface(
+        program, inputs=tuple(program.inputs), outputs=tuple(name for name in dict.fromkeys(computed) if name in made)
+    )
 
 
 class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):

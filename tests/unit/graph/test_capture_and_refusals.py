@@ -28,14 +28,15 @@ def model_of(kind: str, **changes: Any) -> Any:
 
 
 def program_of(kind: str = "llama", **changes: Any) -> Program:
-    from inlay.graph.capture import capture_stage, summarize
+    from inlay.graph.capture import capture_stage
+    from inlay.graph.summary import summarize
     from inlay.models.torch import stage_of
 
     return summarize(capture_stage(stage_of(model_of(kind, **changes))), kind)
 
 
 def small(function: Callable[..., Any]) -> str:
-    from inlay.graph.capture import summarize
+    from inlay.graph.summary import summarize
 
     class Module(torch.nn.Module):  # type: ignore[misc]
         def forward(self, x: Any, y: Any) -> Any:
