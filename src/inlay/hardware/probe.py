@@ -55,6 +55,21 @@ def probe(*, root: Path = Path("/"), cores: Iterable[int] | None = None) -> Clus
     return Cluster(nodes={"local": Node(name="local")}, devices=devices, chips={chip_name: chip})
 
 
+def local_chip(*, root: Path = Path("/")) -> str:
+    """What the machine calls its chip."""
+    return _chip(root)[0]
+
+
+def last_cache(cores: Iterable[int], *, root: Path = Path("/")) -> Bytes:
+    """The size of the largest cache of these cores (of all where none is named), 0 where the kernel does not say."""
+    folder = root / "sys/devices/system/cpu"
+    named = [folder / f"cpu{core}" for core in cores] or sorted(folder.glob("cpu[0-9]*"))
+    texts = [_text(file).strip() for core in named for file in core.glob("cache/index*/size")]
+    units = {"K": 1024, "M": 1024**2, "G": 1024**3}
+    sizes = [int(text[:-1]) * units[text[-1]] for text in texts if text[:-1].isdigit() and text[-1] in units]
+    return Bytes(max(sizes, default=0))
+
+
 def _chip(root: Path) -> tuple[str, tuple[str, ...]]:
     """Name and instruction sets, from the first processor that says so."""
     fields: dict[str, str] = {}
