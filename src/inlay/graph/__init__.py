@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from inlay.graph.blocks import cut_into_blocks, layer_of, run_ports, run_weights
+from inlay.graph.blocks import cut_into_blocks, layer_of
 from inlay.graph.digest import is_number, structural_digest, value_table
 from inlay.graph.flops import block_flops, flops_of
 from inlay.graph.program import Block, Node, Program, State, Tensor
+from inlay.graph.region import Cut, Piece, piece_of
 from inlay.graph.sizes import Size, shape_value, size_value, solve_sizes, symbols_of
 
 __all__ = [
     "Block",
+    "Cut",
     "Node",
+    "Piece",
     "Program",
     "Size",
     "State",
@@ -23,8 +26,7 @@ __all__ = [
     "flops_of",
     "is_number",
     "layer_of",
-    "run_ports",
-    "run_weights",
+    "piece_of",
     "shape_value",
     "size_value",
     "solve_sizes",

@@ -65,21 +65,6 @@ def cut_into_blocks(program: Program, *, sizes: Mapping[str, int]) -> tuple[Bloc
     return tuple(_block(found, run, index, name) for index, (run, name) in enumerate(zip(runs, names, strict=True)))
 
 
-def run_ports(blocks: Sequence[Block]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the values that go into and come out of blocks that follow each other, in port order.
-
-    All outputs of the blocks come out, also those that only a later one of them reads: others may need them too.
-    """
-    made = {name for block in blocks for name in block.outputs}
-    inputs = tuple(dict.fromkeys(name for block in blocks for name in block.inputs if name not in made))
-    return inputs, tuple(name for block in blocks for name in block.outputs)
-
-
-def run_weights(blocks: Sequence[Block]) -> tuple[str, ...]:
-    """Names of the weights of blocks that follow each other, each once, in the order of the code."""
-    return tuple(dict.fromkeys(name for block in blocks for name in block.weights))
-
-
 def analyse(program: Program, sizes: Mapping[str, int]) -> Analysis:
     """Tell cheap producers from nodes worth placing, and what crosses between the latter."""
     values = value_table(program)

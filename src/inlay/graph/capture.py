@@ -370,6 +370,52 @@ def without_weights(exported: ExportedProgram) -> tuple[ExportedProgram, tuple[s
     return bare, tuple(names)
 
 
+def with_weights(bare: ExportedProgram, weights: Mapping[str, torch.Tensor]) -> ExportedProgram:
+    """The inverse of `without_weights`: the leading inputs are lifted again, as buffers under the names of `weights`.
+
+    The tensors are used as they are, not copied. The program takes and gives flat tuples.
+    """
+    specs = list(bare.graph_signature.input_specs)
+    names = list(weights)
+    lifted = [
+        InputSpec(InputKind.BUFFER, TensorArgument(spec.arg.name), name, True) for spec, name in zip(specs, names, strict=False)
+    ]
+    users = specs[len(names) :]
+    call = bare.module_call_graph[0].signature
+    assert call is not None
+    return ExportedProgram(
+        root=torch.nn.Module(),
+        graph=bare.graph,
+        graph_signature=ExportGraphSignature([*lifted, *users], list(bare.graph_signature.output_specs)),
+        state_dict=dict(weights),
+        range_constraints=dict(bare.range_constraints),
+        module_call_graph=[
+            ModuleCallEntry(
+                "",
+                ModuleCallSignature(
+                    inputs=[spec.arg for spec in users],
+                    outputs=call.outputs,
+                    in_spec=pytree.tree_flatten((tuple(range(len(users))), {}))[1],
+                    out_spec=call.out_spec,
+                ),
+            )
+        ],
+        example_inputs=None,
+        constants={},
+        verifiers=bare.verifiers,
+    )
+
+
+def load_exported(path: Path) -> ExportedProgram:
+    """A program that `save_graph` wrote. Raises ArtifactError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=LEAF_WARNING, category=FutureWarning)
+            return torch.export.load(path)
+    except Exception as error:  # torch.export.load raises what its many readers raise
+        raise ArtifactError(f"artifact file {str(path)!r} cannot be read by torch.export: {error}") from error
+
+
 def save_graph(exported: ExportedProgram, path: Path) -> tuple[str, ...]:
     """Save the program without its weights; returns their names, in the order that `load_graph`'s function wants them."""
     bare, names = without_weights(exported)
@@ -381,10 +427,5 @@ def save_graph(exported: ExportedProgram, path: Path) -> tuple[str, ...]:
 
 def load_graph(path: Path) -> Callable[..., tuple[torch.Tensor, ...]]:
     """A saved program as a function of weights and inputs, run eagerly by torch. Raises ArtifactError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=LEAF_WARNING, category=FutureWarning)
-            module: Callable[..., tuple[torch.Tensor, ...]] = torch.export.load(path).graph_module
-    except Exception as error:  # torch.export.load raises what its many readers raise
-        raise ArtifactError(f"artifact file {str(path)!r} cannot be read by torch.export: {error}") from error
+    module: Callable[..., tuple[torch.Tensor, ...]] = load_exported(path).graph_module
     return module

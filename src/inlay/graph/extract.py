@@ -23,8 +23,7 @@ from torch.export.graph_signature import (
 from torch.fx import Node
 
 from inlay.errors import UnsupportedError
-from inlay.graph.blocks import run_ports, run_weights
-from inlay.graph.program import Block
+from inlay.graph.region import Piece
 
 
 def extract(
@@ -71,22 +70,25 @@ def extract(
     )
 
 
-def extract_run(exported: ExportedProgram, blocks: Sequence[Block]) -> ExportedProgram:
-    """One block, or several that follow each other as one piece, from the flat program they were cut from.
+def extract_piece(exported: ExportedProgram, piece: Piece) -> ExportedProgram:
+    """The code of a piece, from the flat program that its blocks were cut from.
 
-    Ports are those of `run_ports`; weights are called `weight.0`, `weight.1`, ... in the order of `run_weights`, so that
-    equal blocks have equal code whatever weights they are given.
+    Weights are called `weight.0`, `weight.1`, ... in the piece's order, so that equal pieces have equal code whatever
+    weights they are given.
     """
     by_name = {node.name: node for node in exported.graph.nodes}
-    wanted = {name for block in blocks for name in (*block.replicated, *block.nodes)}
-    inputs, outputs = run_ports(blocks)
     return extract(
         exported,
-        [node for node in exported.graph.nodes if node.name in wanted],
-        [by_name[name] for name in outputs],
-        inputs=[by_name[name] for name in inputs],
-        weight_names={name: f"weight.{index}" for index, name in enumerate(run_weights(blocks))},
+        [by_name[name] for name in piece.nodes],
+        [by_name[name] for name in piece.outputs],
+        inputs=[by_name[name] for name in piece.inputs],
+        weight_names={name: weight_name(index) for index, name in enumerate(piece.weights)},
     )
+
+
+def weight_name(index: int) -> str:
+    """What the code of a piece calls its weight of this number."""
+    return f"weight.{index}"
 
 
 def is_number(node: Node) -> bool:

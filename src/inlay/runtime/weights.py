@@ -27,21 +27,22 @@ TENSOR_FILE = "model.safetensors"
 def build_weight_map(
     arrays: Mapping[str, Array],
     *,
-    candidates: Mapping[str, Sequence[str]],
-    checkpoint: Checkpoint,
+    candidates: Mapping[str, Sequence[str]] | None = None,
+    checkpoint: Checkpoint | None = None,
     model_digest: str,
     directory: Path,
 ) -> WeightMap:
     """Reference every array, write those that the checkpoint does not hold bit for bit, publish all as `directory`.
 
-    `candidates` gives, for each array, the checkpoint names that it may lie under. Equal arrays are written once.
+    `candidates` gives, for each array, the checkpoint names that it may lie under; without a checkpoint all are written.
+    Equal arrays are written once.
     A usable map that another process has published meanwhile is kept and returned; an unusable one is replaced.
     """
     weights: dict[str, WeightReference] = {}
     written: dict[str, Array] = {}  # by digest
     for name, array in arrays.items():
         digest = tensor_digest(array)
-        found = _find(checkpoint, candidates[name], array)
+        found = None if checkpoint is None or candidates is None else _find(checkpoint, candidates[name], array)
         if found is None:
             held = written.setdefault(f"{digest}-{'x'.join(map(str, array.shape))}", array)
             tensor = next(key for key, value in written.items() if value is held)
