@@ -5,6 +5,7 @@ InlayError
 |   |-- ModelError        a model folder, its weights, tokenizer or template
 |   |-- ClusterError      a cluster file or a device name
 |   |-- DeploymentError   a deployment file or a role
+|   |-- PartitionError    a partition file, an edited plan or a pin
 |   `-- RequestError      one request; the service goes on
 |-- UnsupportedError      a known thing that this backend or version does not do (exit code 3)
 |-- ArtifactError         a lowered artifact or a cached weight that cannot be used (exit code 4)
@@ -55,6 +56,12 @@ class DeploymentError(InputError):
     """A deployment file or a role that cannot be made true."""
 
     code = "invalid_deployment"
+
+
+class PartitionError(InputError):
+    """A partition, or a pin for one, that cannot be carried out."""
+
+    code = "invalid_partition"
 
 
 class RequestError(InputError):
@@ -114,3 +121,14 @@ class TransferError(InlayError):
     def __init__(self, message: str, *, cause: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.cause = cause
+
+
+def error_class(code: str) -> type[InlayError]:
+    """The class of the tree with this code that a message and a hint make, for errors that come from other processes."""
+    pending: list[type[InlayError]] = [InlayError]
+    while pending:
+        item = pending.pop()
+        if item.code == code and item.__init__ is InlayError.__init__:
+            return item
+        pending += item.__subclasses__()
+    return InlayError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from inlay.hardware import Cluster, Place
+from inlay.errors import PartitionError
+from inlay.hardware import Cluster, Place, convert_document
 from inlay.specs.precision import Precision
 from inlay.specs.profile import Estimate
 
@@ -48,7 +49,8 @@ class PlannedRegion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedTransfer(msgspec.Struct, frozen=True, kw_only=True):
-    """One value that goes from a region to another device: bytes at the largest point, seconds over all points."""
+    """One value that goes from the region `source` to another device, where the region `destination` is the first to read
+    it: bytes at the largest point, seconds over all points. Each value goes to each device once."""
 
     value: str
     size: int
@@ -69,6 +71,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """The decision. `points` are the sizes it was planned for; `value` is seconds of one pass over all of them, `bound`
     the proven least for the same table of costs, by `method`; `floors` every place that could take all of it, or why not.
 
+    `value` is the sum over the regions, the transfers between devices, and the `handovers` between regions of one device.
     `states` names the region that owns each state of the program; `pins` are the hard constraints it was given.
     """
 
@@ -79,6 +82,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     cluster: Cluster
     regions: tuple[PlannedRegion, ...]
     transfers: tuple[PlannedTransfer, ...] = ()
+    handovers: Estimate | None = None
     states: dict[str, str] = {}
     pins: tuple[str, ...] = ()
     objective: str = "latency"
@@ -91,3 +95,26 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     unused: tuple[str, ...] = ()
     seed: int = 0
     version: int = PARTITION_VERSION
+
+
+def dump_partition(partition: Partition) -> str:
+    """The text of a partition file: JSON with sorted keys, so that two can be compared line by line."""
+    return msgspec.json.format(msgspec.json.encode(partition, order="sorted"), indent=2).decode() + "\n"
+
+
+def parse_partition(text: str | bytes, *, source: str) -> Partition:
+    """The partition that a file describes; `source` names it in messages.
+
+    Raises PartitionError for another version, unknown keys (listing the known ones) and values of a wrong type. Whether
+    it can be carried out is the matter of `partitioner.check_partition`.
+    """
+    try:
+        raw = msgspec.json.decode(text)
+    except msgspec.DecodeError as cause:
+        raise PartitionError(f"{source} is not valid JSON: {cause}", hint="see the position named above") from cause
+    if not isinstance(raw, dict):
+        raise PartitionError(f"{source} is a {type(raw).__name__}, expected an object", hint="is this a partition file?")
+    version = raw.get("version", PARTITION_VERSION)
+    if version != PARTITION_VERSION:
+        raise PartitionError(f"{source}: version is {version!r}, expected {PARTITION_VERSION}", hint="make the partition anew")
+    return convert_document(raw, Partition, source=source, error=PartitionError)

@@ -1,0 +1,162 @@
+"""From what is known to the Partition that is shipped: the best plan where it surely beats the best single place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inlay.cost import beats
+from inlay.errors import InlayError, OutOfMemoryError, UnsupportedError
+from inlay.partitioner.assemble import Verdict, assemble, assemble_edited
+from inlay.partitioner.build import Offering, boundless, build, restrict
+from inlay.partitioner.plans import distinct_plans
+from inlay.partitioner.pricing import PricedPlan, overflow, price_plan
+from inlay.partitioner.problem import Problem
+from inlay.partitioner.search import Search
+from inlay.partitioner.solve import Solution, solve
+from inlay.specs.partition import Alternative, Partition
+from inlay.units import format_seconds
+
+
+@dataclass(frozen=True)
+class Floor:
+    """One place with all of it: its price as an Alternative, and its plan where it may be shipped."""
+
+    answer: Alternative
+    plan: PricedPlan | None = None
+
+
+def decide(search: Search) -> Partition:
+    """The plan with the least expected time, or the best floor where the plan does not beat it beyond the noise."""
+    offering = Offering(search)
+    problem = build(offering)
+    solution = solve(problem)
+    floors = find_floors(offering, problem)
+    shippable = [floor.plan for floor in floors if floor.plan is not None]
+    best_floor = min(shippable, key=lambda plan: plan.seconds.value, default=None)
+    best = price_plan(offering, problem, solution.plans[0].steps) if solution.plans else None
+    if best is None and best_floor is None:
+        raise no_plan(offering, problem)
+    if best is None or (best_floor is not None and best_floor.seconds.value < best.seconds.value):
+        best = best_floor
+    assert best is not None
+    chosen, reason = _choose(best, best_floor, problem)
+    return assemble(offering, problem, chosen, _verdict(offering, solution, floors, reason))
+
+
+def best_plans(search: Search, count: int) -> tuple[Partition, ...]:
+    """The best plan of each of the `count` best assignments of blocks to places, in order, whether or not it would be shipped.
+
+    They are to be judged on fresh timings, together with the floors (`floor_plans`).
+    """
+    offering = Offering(search)
+    problem = build(offering)
+    plans, solution = distinct_plans(problem, count)
+    if not plans:
+        raise no_plan(offering, problem)
+    verdict = _verdict(offering, solution, find_floors(offering, problem), "")
+    priced = [price_plan(offering, problem, plan.steps) for plan in plans]
+    return tuple(
+        assemble(offering, problem, plan, verdict.because(f"number {number} of the best plans"))
+        for number, plan in enumerate(priced, 1)
+    )
+
+
+def floor_plans(search: Search) -> tuple[Partition, ...]:
+    """Every single place that may take all of it, as a Partition, the fastest first."""
+    offering = Offering(search)
+    problem = build(offering)
+    floors = find_floors(offering, problem)
+    verdict = _verdict(offering, solve(problem), floors, "")
+    plans = sorted((floor.plan for floor in floors if floor.plan is not None), key=lambda plan: plan.seconds.value)
+    return tuple(assemble(offering, problem, plan, verdict.because("all of it at one place")) for plan in plans)
+
+
+def reprice(search: Search, partition: Partition) -> Partition:
+    """An edited partition with its costs as they are known now; its regions stay as they are.
+
+    Check it first (`check_partition`). Raises PartitionError for a region that has no price, with the reason.
+    """
+    offering = Offering(search)
+    problem = build(offering)
+    solution = solve(problem)
+    verdict = _verdict(offering, solution, find_floors(offering, problem), "")
+    return assemble_edited(offering, problem, partition, verdict)
+
+
+def find_floors(offering: Offering, problem: Problem) -> tuple[Floor, ...]:
+    """Every place with all of it: its price without pins, or why it cannot; with a plan where the pins allow it too."""
+    search = offering.search
+    free = build(offering, pinned=False)
+    floors = []
+    for number, place in enumerate(search.places):
+        found = solve(restrict(free, number))
+        if not found.plans:
+            reason = _why_no_floor(offering, free, number)
+            floors.append(Floor(Alternative(place=str(place), reason=reason)))
+            continue
+        plan = price_plan(offering, free, found.plans[0].steps)
+        allowed = solve(restrict(problem, number)).plans
+        pin = next((str(pin) for pin in search.pinned.values() if pin.place != place), "")
+        reason = "" if allowed else f"the pin {pin!r} forbids it"
+        floors.append(Floor(Alternative(place=str(place), seconds=plan.seconds, reason=reason), plan if allowed else None))
+    return tuple(floors)
+
+
+def no_plan(offering: Offering, problem: Problem) -> InlayError:
+    """Why there is no plan at all: a block that no place takes, or memory."""
+    search = offering.search
+    for index, block in enumerate(search.chain.blocks):
+        reasons = [
+            f"{place}: {offering.obstacle(index, index + 1, place)}"
+            for place in search.places
+            if index not in search.pinned or search.pinned[index].place == place
+        ]
+        if not any(step.first <= index < step.end for held in problem.steps for step in held):
+            pin = f" where {str(search.pinned[index])!r} pins it" if index in search.pinned else ""
+            return UnsupportedError(
+                f"block {block.name!r} can run nowhere{pin}: {'; '.join(reasons)}",
+                hint="offer another place" if not pin else "remove that pin, or offer another place",
+            )
+    free = solve(boundless(problem)).plans
+    if free:
+        return OutOfMemoryError(
+            f"no cut of {search.chain.program.name!r} fits: in the fastest one {overflow(problem, free[0].steps)}",
+            hint="offer more devices or memory, or plan for smaller points",
+        )
+    return UnsupportedError(
+        f"no cut of {search.chain.program.name!r} obeys every pin, state and atomic group", hint="remove a pin"
+    )
+
+
+def _choose(best: PricedPlan, floor: PricedPlan | None, problem: Problem) -> tuple[PricedPlan, str]:
+    """What to ship, and why in a sentence. Ties go to the single place."""
+    seconds = format_seconds(best.seconds.value)
+    if len({step.place for step in best.steps}) == 1:
+        return best, f"one place takes all of it: no other plan is faster than its {seconds}"
+    if floor is None:
+        return best, f"no single place may take all of it; this is the fastest plan that can be, {seconds}"
+    where = problem.places[floor.steps[0].place]
+    alone = format_seconds(floor.seconds.value)
+    if beats(best.parts, floor.parts):
+        return best, f"it takes {seconds}, beyond the noise less than the {alone} of {where} alone"
+    within = f"{len(best.steps)} regions would take {seconds}, within the noise of the {alone} of {where} alone"
+    return floor, f"{within}: ties go to one place"
+
+
+def _why_no_floor(offering: Offering, free: Problem, number: int) -> str:
+    search, place = offering.search, offering.search.places[number]
+    unbound = solve(boundless(restrict(free, number))).plans
+    if unbound:
+        return overflow(free, unbound[0].steps)
+    for index in range(free.count):
+        reason = offering.obstacle(index, index + 1, place)
+        if reason and not any(start <= index < stop for start, stop in search.together.get(place, ())):
+            return reason
+    return offering.obstacle(0, free.count, place) or "no way to run all of it there has a price"
+
+
+def _verdict(offering: Offering, solution: Solution, floors: tuple[Floor, ...], reason: str) -> Verdict:
+    blocks, places = len(offering.search.chain.blocks), len(offering.search.places)
+    how = "the optimum of this table of costs" if solution.exact else "not proven: the search was stopped"
+    method = f"chain dynamic programme over {blocks} blocks and {places} places, {solution.labels} labels: {how}"
+    return Verdict(bound=solution.bound, method=method, floors=tuple(floor.answer for floor in floors), reason=reason)

@@ -1,0 +1,29 @@
+"""The best plans that differ in where a block runs, not only in how its region is lowered."""
+
+from __future__ import annotations
+
+from inlay.partitioner.problem import Plan, Problem
+from inlay.partitioner.solve import Solution, solve
+
+MOST_PLANS = 256
+
+
+def distinct_plans(problem: Problem, count: int) -> tuple[tuple[Plan, ...], Solution]:
+    """The cheapest plan of each of the `count` best assignments of blocks to places, in order, and the solution behind them.
+
+    Fewer where there are not so many, or where the best MOST_PLANS plans have not so many assignments.
+    """
+    wanted = count
+    while True:
+        solution = solve(problem, plans=wanted)
+        best: dict[tuple[int, ...], Plan] = {}
+        for plan in solution.plans:
+            best.setdefault(assignment(plan), plan)
+        if len(best) >= count or len(solution.plans) < wanted or wanted >= MOST_PLANS:
+            return tuple(best.values())[:count], solution
+        wanted *= 4
+
+
+def assignment(plan: Plan) -> tuple[int, ...]:
+    """The number of the place of every block."""
+    return tuple(step.place for step in plan.steps for _ in range(step.first, step.end))

@@ -1,0 +1,124 @@
+"""What to measure next, until nothing more would change the answer; then the answer. Sans-I/O: it asks, it never times.
+
+Blocks first; then every single place with all of it lowered whole (the floors); then the regions of the best plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from inlay.cost import LENGTHS, Price
+from inlay.hardware import Place
+from inlay.partitioner.build import Offering, build
+from inlay.partitioner.decide import decide
+from inlay.partitioner.plans import distinct_plans
+from inlay.partitioner.search import BEST_FEW, Run, Search
+from inlay.specs.partition import Partition
+from inlay.specs.profile import Measurement, Wanted
+
+WORTH_FUSING = 0.02
+"""Where cuts within a region, or not fusing, cost more than this share, fused runs are looked at."""
+
+
+def propose(search: Search) -> Wanted | Partition:
+    """The measurements wanted next, or the Partition. Whatever was asked for before and not answered counts as failed.
+
+    Raises UnsupportedError where some block fits no place, OutOfMemoryError where no plan fits, each with the reasons.
+    """
+    for key in search.asked:
+        if key not in search.profiles:
+            search.failures.setdefault(key, "it was to be measured and no answer came")
+    search.asked.clear()
+    wanted = _blocks(search) or _floors(search) or _runs(search) or _regions(search)
+    if wanted is None:
+        return decide(search)
+    search.asked.update(key for item in wanted.measurements for key in item.keys)
+    return wanted
+
+
+def _blocks(search: Search) -> Wanted | None:
+    """Each unique block at each kind of place that takes it."""
+    runs = [(at, at + 1) for at in range(len(search.chain.blocks))]
+    asked = [(run, place, True) for place in search.places for run in runs if (run[0], place) not in search.refused]
+    return _wanted(search, asked, stage="blocks", reason="each unique block on each kind of place")
+
+
+def _floors(search: Search) -> Wanted | None:
+    """All blocks at one place, lowered whole and block by block."""
+    whole = (0, len(search.chain.blocks))
+    places = [place for place in search.places if _takes_all(search, place)]
+    asked = [(whole, place, fused) for place in places for fused in (True, False)]
+    return _wanted(search, asked, stage="floors", reason="each single place with all of it")
+
+
+def _runs(search: Search) -> Wanted | None:
+    """Fused runs of a few lengths of equal blocks, where fusing pays and a cut may be anywhere among them."""
+    asked: list[tuple[Run, Place, bool]] = []
+    for start, stop in search.chain.equal_stretches if len(search.places) > 1 else ():
+        if stop - start >= LENGTHS[-1]:
+            runs = [(start, start + length) for length in LENGTHS[1:]]
+            asked += [(run, place, True) for place in search.places if _fusing_pays(search, place) for run in runs]
+    return _wanted(search, asked, stage="regions", reason="fused runs of equal blocks")
+
+
+def _regions(search: Search) -> Wanted | None:
+    """The regions of the best few plans; each time round, the plans are found anew with what was learned."""
+    if search.repairs <= 0:
+        return None
+    problem = build(Offering(search))
+    plans, _ = distinct_plans(problem, BEST_FEW)
+    steps = [step for plan in plans for step in plan.steps]
+    asked = [((step.first, step.end), problem.places[step.place], fused) for step in steps for fused in (True, False)]
+    wanted = _wanted(search, asked, stage="regions", reason="the regions of the best plans, whole and block by block")
+    if wanted is not None:
+        search.repairs -= 1
+    return wanted
+
+
+def _wanted(search: Search, asked: Iterable[tuple[Run, Place, bool]], *, stage: str, reason: str) -> Wanted | None:
+    """What is not known yet of these, each thing once; None where all is known."""
+    prices = search.prices()
+    seen: set[object] = set()
+    measurements: list[Measurement] = []
+    for (first, end), place, fused in asked:
+        crossed = any(start < end and first < stop for start, stop in search.together.get(place, ()))
+        alone = end - first == 1
+        if place.device not in search.measurable or (crossed and (alone or not fused)) or (alone and not fused):
+            continue
+        search.consider(first, end)
+        keys = tuple(key for key in prices.unknown(prices.keys(first, end, place, fused=fused)) if key not in seen)
+        if keys:
+            seen.update(keys)
+            measurements.append(
+                Measurement(first=first, end=end, device=place.device, backend=place.backend, keys=keys, fused=fused or alone)
+            )
+    return Wanted(measurements=tuple(measurements), stage=stage, reason=reason) if measurements else None
+
+
+def _takes_all(search: Search, place: Place) -> bool:
+    """Whether a place can hold and run every block, as far as is known before the whole is lowered."""
+    prices, capacity = search.prices(), search.cluster.device(place.device).memory
+    memory = 0
+    kept = {at for start, stop in search.together.get(place, ()) for at in range(start, stop)}
+    for at in range(len(search.chain.blocks)):
+        if (at, place) in search.refused:
+            return False
+        price = prices.block(at, place)
+        if not isinstance(price, Price):
+            if at not in kept:
+                return False
+            continue
+        memory += price.memory
+    return capacity is None or memory <= capacity
+
+
+def _fusing_pays(search: Search, place: Place) -> bool:
+    """Whether at a place the whole is faster than block by block, or the cuts alone cost enough to look."""
+    prices, count = search.prices(), len(search.chain.blocks)
+    fused, sequence = prices.fused(0, count, place), prices.sequence(0, count, place)
+    if not isinstance(sequence, Price):
+        return False
+    limit = sequence.seconds.value * (1.0 - WORTH_FUSING)
+    if isinstance(fused, Price):
+        return fused.seconds.value < limit
+    return prices.handover(place.device).value * (count - 1) > sequence.seconds.value - limit

@@ -1,0 +1,59 @@
+"""A bound from below on what the rest of a chain costs: the same search without memory and with the newest values alone."""
+
+from __future__ import annotations
+
+from inlay.partitioner.problem import Problem, Step
+
+INFINITE = float("inf")
+Best = dict[tuple[int, int, bool], float]
+
+
+class Remaining:
+    """For every position, and every place and kind of the step that ends there, the least that can follow.
+
+    Exact where each value is read by the next block only and memory does not bind; otherwise never too high: values
+    made before the last block are taken to be everywhere, and devices to hold everything.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        count, places = problem.count, range(len(problem.places))
+        self._table: list[dict[tuple[int, bool], float]] = [{} for _ in range(count + 1)]
+        self._table[count] = {(place, fused): 0.0 for place in places for fused in (False, True)}
+        for at in range(count - 1, 0, -1):
+            best = self._best(at)
+            for place in places:
+                device = problem.device_of[place]
+                ways = [(key[1:], seconds) for key, seconds in best.items() if key[0] == device]
+                self._table[at][place, True] = min((seconds for _, seconds in ways), default=INFINITE)
+                self._table[at][place, False] = min(
+                    (seconds for key, seconds in ways if key != (place, False)), default=INFINITE
+                )
+        self._start = min((step.seconds + self.after(step.end, step) for step in self._steps(0)), default=INFINITE)
+
+    def after(self, at: int, last: Step | None) -> float:
+        """The least that can follow at that position after such a step; infinite where the chain cannot be ended."""
+        return self._start if last is None else self._table[at][last.place, last.fused]
+
+    def _steps(self, at: int) -> tuple[Step, ...]:
+        return self._problem.steps[at] if at < self._problem.count else ()
+
+    def _best(self, at: int) -> Best:
+        """The least from here on by (device of the step before, place of the next step, whether that is fused)."""
+        problem = self._problem
+        newest = [number for number in problem.live[at] if problem.values[number].producer == at - 1]
+        best: Best = {}
+        for step in self._steps(at):
+            target = problem.device_of[step.place]
+            seconds = step.seconds + self._table[step.end][step.place, step.fused]
+            if seconds == INFINITE:
+                continue
+            read = [number for number in newest if problem.values[number].consumers[0] < step.end]
+            for device in range(len(problem.devices)):
+                if device == target:
+                    more = problem.handover(device)
+                else:
+                    more = sum(problem.move(number, device, target) for number in read)
+                key = (device, step.place, step.fused)
+                best[key] = min(best.get(key, INFINITE), seconds + more)
+        return best
