@@ -9,7 +9,7 @@ from inlay.graph.blocks import cut_into_blocks, layer_of
 from inlay.graph.digest import is_number, structural_digest, value_table
 from inlay.graph.flops import block_flops, flops_of
 from inlay.graph.program import Block, Node, Program, State, Tensor
-from inlay.graph.region import Cut, Piece, piece_of
+from inlay.graph.region import Cut, Piece, piece_of, weight_name
 from inlay.graph.sizes import Size, shape_value, size_value, solve_sizes, symbols_of
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "structural_digest",
     "symbols_of",
     "value_table",
+    "weight_name",
 ]

@@ -23,7 +23,7 @@ from torch.export.graph_signature import (
 from torch.fx import Node
 
 from inlay.errors import UnsupportedError
-from inlay.graph.region import Piece
+from inlay.graph.region import Piece, weight_name
 
 
 def extract(
@@ -84,11 +84,6 @@ def extract_piece(exported: ExportedProgram, piece: Piece) -> ExportedProgram:
         inputs=[by_name[name] for name in piece.inputs],
         weight_names={name: weight_name(index) for index, name in enumerate(piece.weights)},
     )
-
-
-def weight_name(index: int) -> str:
-    """What the code of a piece calls its weight of this number."""
-    return f"weight.{index}"
 
 
 def is_number(node: Node) -> bool:

@@ -48,3 +48,8 @@ def piece_of(cut: Cut, first: int, end: int) -> Piece:
             program, nodes=nodes, inputs=inputs, weights=[by_target[name] for name in weights], outputs=outputs
         )
     return Piece(first=first, end=end, digest=digest, nodes=nodes, inputs=inputs, outputs=outputs, weights=weights)
+
+
+def weight_name(index: int) -> str:
+    """What the code of a piece calls its weight of this number."""
+    return f"weight.{index}"

@@ -26,7 +26,9 @@ from inlay.specs.artifact import ArtifactManifest, LowerRequest, WeightMap
 MANIFEST_FILE = "manifest.json"
 KEY_FILE = "key.json"
 NOT_THE_GRAPH = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-SOURCES = ("models/torch.py", "graph/capture.py", "backends/manifest.py", "models/stage.py")
+SOURCES = (
+    "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "runtime/layers.py", "backends/manifest.py",
+)  # fmt: skip
 TOOLS = ("torch", "transformers")
 
 
@@ -47,7 +49,7 @@ class Cache:
 
     def weights(self, digest: str, *, dtype: str = "float32") -> Path:
         """Where the weights of a model lie, as this version of our tools names and shapes them."""
-        return self.root / "weights" / f"{digest[:32]}-{dtype}-{_digest(_tools(()))[:8]}"
+        return self.root / "weights" / f"{digest[:32]}-{dtype}-{digest_of(tool_versions(()))[:8]}"
 
 
 def artifact_key(
@@ -59,7 +61,7 @@ def artifact_key(
     values: weights are bound at load); versions of torch, transformers and the framework; our own lowering sources;
     backend, request (threads only where a backend bakes them in) and platform.
     """
-    return _digest(key_contents(folder, backend=backend, request=request, checkpoint=checkpoint, experts=experts))
+    return digest_of(key_contents(folder, backend=backend, request=request, checkpoint=checkpoint, experts=experts))
 
 
 def key_contents(
@@ -75,8 +77,8 @@ def key_contents(
     return {
         "config": {name: value for name, value in _read_config(folder).items() if name not in NOT_THE_GRAPH},
         "tensors": tensors,
-        "tools": _tools(extra),
-        "sources": _source_digest(backend.name, type(backend).__module__),
+        "tools": tool_versions(extra),
+        "sources": source_digest(backend.name, type(backend).__module__),
         "backend": backend.name,
         "request": asked,
         "experts": experts,
@@ -129,15 +131,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _tools(extra: tuple[str, ...]) -> dict[str, str]:
+def tool_versions(extra: tuple[str, ...]) -> dict[str, str]:
+    """Versions of what makes code: torch, transformers, these packages, and our own lowering."""
     versions = {package: package_version(package) or "absent" for package in (*TOOLS, *extra) if package}
     return {**versions, "inlay-lowering": LOWERING_VERSION}
 
 
-def _source_digest(name: str, module: str) -> str:
+def source_digest(name: str, module: str, *, sources: tuple[str, ...] | None = None) -> str:
     """sha256 over the sources that make the code of an artifact: ours, and the backend's own lower and support."""
     root = Path(__file__).parents[1]
-    found = [root / item for item in SOURCES]
+    found = [root / item for item in (SOURCES if sources is None else sources)]
     if module.startswith("inlay.backends."):
         found += [root / "backends" / name / "lower.py", root / "backends" / name / "support.py"]
     digest = hashlib.sha256()
@@ -146,5 +149,6 @@ def _source_digest(name: str, module: str) -> str:
     return digest.hexdigest()
 
 
-def _digest(contents: Mapping[str, Any]) -> str:
+def digest_of(contents: Mapping[str, Any]) -> str:
+    """sha256 of plain data."""
     return hashlib.sha256(json.dumps(contents, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

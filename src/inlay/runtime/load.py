@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inlay.backends import Executable, backend
 from inlay.errors import ArtifactError
+from inlay.runtime.cache import read_manifest
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 
 
@@ -33,3 +34,17 @@ def load_stage_executable(
             f"artifact {str(directory)!r} was lowered with {made}, which is not what is here", hint="lower the model again"
         )
     return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})
+
+
+def load_executable(
+    directory: Path, *, weight_map: WeightMap, backend_name: str, threads: int = 1, options: Mapping[str, str] | None = None
+) -> Executable:
+    """As `load_stage_executable`, for any artifact, its files checked against their digests first."""
+    return load_stage_executable(
+        directory,
+        manifest=read_manifest(directory),
+        weight_map=weight_map,
+        backend_name=backend_name,
+        threads=threads,
+        options=options,
+    )

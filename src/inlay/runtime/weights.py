@@ -35,8 +35,8 @@ def build_weight_map(
     """Reference every array, write those that the checkpoint does not hold bit for bit, publish all as `directory`.
 
     `candidates` gives, for each array, the checkpoint names that it may lie under; without a checkpoint all are written.
-    Equal arrays are written once.
-    A usable map that another process has published meanwhile is kept and returned; an unusable one is replaced.
+    Equal arrays are written once. Files of the directory itself are named relative to it, so that it can be moved. A usable
+    map that another process has published meanwhile is kept and returned; an unusable one is replaced.
     """
     weights: dict[str, WeightReference] = {}
     written: dict[str, Array] = {}  # by digest
@@ -46,7 +46,7 @@ def build_weight_map(
         if found is None:
             held = written.setdefault(f"{digest}-{'x'.join(map(str, array.shape))}", array)
             tensor = next(key for key, value in written.items() if value is held)
-            file, transform = directory / TENSOR_FILE, "materialised"
+            file, transform = Path(TENSOR_FILE), "materialised"
         else:
             (file, tensor), transform = found, "none"
         weights[name] = WeightReference(
@@ -60,7 +60,7 @@ def build_weight_map(
         (folder / MAP_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(result, order="sorted")))
 
     publish(directory, fill, replace=read_weight_map(directory) is None)
-    return read_weight_map(directory) or result
+    return read_weight_map(directory) or resolved(result, directory)
 
 
 def read_weight_map(directory: Path) -> WeightMap | None:
@@ -72,8 +72,16 @@ def read_weight_map(directory: Path) -> WeightMap | None:
         return None
     except (msgspec.DecodeError, OSError) as error:
         raise ArtifactError(f"weight map {str(path)!r} cannot be read: {error}", hint=f"delete {directory}") from error
+    found = resolved(found, directory)
     gone = [file for file in {item.file for item in found.weights.values()} if not os.path.isfile(file)]
     return None if gone else found
+
+
+def resolved(found: WeightMap, directory: Path) -> WeightMap:
+    """The same map with files named relative to its folder made absolute."""
+    base = Path(os.path.abspath(directory))
+    weights = {name: msgspec.structs.replace(item, file=str(base / item.file)) for name, item in found.weights.items()}
+    return msgspec.structs.replace(found, weights=weights)
 
 
 def _find(checkpoint: Checkpoint, names: Sequence[str], array: Array) -> tuple[Path, str] | None:
