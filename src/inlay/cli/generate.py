@@ -9,14 +9,14 @@ import msgspec
 import typer
 
 from inlay import api
-from inlay.cli.starting import ended_by_signals, progress, wanted
+from inlay.cli.starting import ROLE_HELP, ended_by_signals, progress, wanted
 
 
 def generate(
     model: Annotated[str, typer.Argument(help="a Hugging Face model folder, or a deployment.yaml")],
     prompt: Annotated[list[str], typer.Argument(help="one or more prompts")],
     cluster: Annotated[str, typer.Option(help="'local' to probe this machine, or a cluster.yaml")] = "local",
-    role: Annotated[list[str] | None, typer.Option(help="ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino")] = None,
+    role: Annotated[list[str] | None, typer.Option(help=ROLE_HELP)] = None,
     max_tokens: Annotated[int, typer.Option(help="tokens to generate at most")] = 64,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy; default: the model's own")] = None,
     top_p: Annotated[float | None, typer.Option(help="mass of the tokens that are kept")] = None,

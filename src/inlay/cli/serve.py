@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inlay import api
-from inlay.cli.starting import ended_by_signals, progress, wanted
+from inlay.cli.starting import ROLE_HELP, ended_by_signals, progress, wanted
 from inlay.errors import DeviceError
 from inlay.orchestrator import Running
 from inlay.specs.deployment import Deployment, dump_deployment
@@ -24,7 +24,7 @@ from inlay.units import format_bytes
 def serve(
     model: Annotated[str, typer.Argument(help="a Hugging Face model folder, or a deployment.yaml")],
     cluster: Annotated[str, typer.Option(help="'local' to probe this machine, or a cluster.yaml")] = "local",
-    role: Annotated[list[str] | None, typer.Option(help="ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino")] = None,
+    role: Annotated[list[str] | None, typer.Option(help=ROLE_HELP)] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on, 0 takes a free one")] = 8000,
     context: Annotated[int | None, typer.Option(help="most tokens of one sequence")] = None,
@@ -73,11 +73,14 @@ def _announce(running: Running, description: Description, url: str, *, as_json: 
         print(json.dumps(fact), flush=True)
         return
     table = Table(title=f"{description.model}, context {description.context}", title_justify="left")
-    for column in ("stage", "device", "framework", "precision", "process"):
+    for column in ("stage", "layers", "device", "framework", "precision", "process"):
         table.add_column(column)
     for runner in description.runners:
-        precision = ", ".join(sorted(set(runner.precision.values())))
-        table.add_row("+".join(runner.roles), runner.device, f"{runner.framework} {runner.version}", precision, str(runner.pid))
+        for region in runner.regions:
+            layers = f"{region.layers[0]}-{region.layers[1] - 1}"
+            precision = ", ".join(sorted(set(region.precision.values())))
+            framework = f"{region.framework} {region.version}"
+            table.add_row("+".join(runner.roles), layers, region.device, framework, precision, str(region.pid))
     Console(stderr=True).print(table)
     body = json.dumps(
         {"model": description.model, "messages": [{"role": "user", "content": "What does os.path.join do?"}], "stream": True}
@@ -90,7 +93,14 @@ def _announce(running: Running, description: Description, url: str, *, as_json: 
 
 def deployment_facts(deployment: Deployment) -> list[dict[str, object]]:
     """Which stages run where, as plain data."""
-    return [{"roles": role.roles, "places": [str(region.place) for region in role.regions]} for role in deployment.roles]
+    return [
+        {
+            "roles": role.roles,
+            "places": [str(region.place) for region in role.regions],
+            "layers": [region.layers for region in role.regions],
+        }
+        for role in deployment.roles
+    ]
 
 
 def _ask(url: str, model: str, question: str, *, key: str | None) -> None:

@@ -15,6 +15,10 @@ from inlay import api
 from inlay.errors import DeploymentError
 from inlay.specs.deployment import Deployment
 
+ROLE_HELP = (
+    "ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino; cut by layers: decode=cpu:0/openvino@0-2+cpu:1/onnxruntime@3-"
+)
+
 
 def wanted(model: str, *, cluster: str, roles: list[str], context: int | None, slots: int, chunk: int) -> Deployment:
     """The deployment that the arguments name: a model folder with options, or a deployment file that has it all."""

@@ -1,6 +1,8 @@
 """One device process: loads its Region, then obeys the engine one message at a time and hands KV to other devices.
 
-Started by `workers` with a configuration; owns weights, threads and KV bytes, samples, and ends when the engine does.
+Started by `workers` with a configuration; owns weights, threads and the KV bytes of its layers; ends when the engine does.
+Of several that make one runner the first leads, the hidden state goes from each to the next, the last one samples. One
+whose neighbour has gone is of no use: it fails the batch that waits and ends.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from inlay.engine.neighbours import Neighbours
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
 from inlay.engine.runner import ExtendRunner
@@ -23,6 +26,7 @@ from inlay.runtime import load_region
 from inlay.specs.device import (
     AbortTransfer,
     BatchDone,
+    BatchFailed,
     Beat,
     DeviceToEngine,
     EngineToDevice,
@@ -36,16 +40,19 @@ from inlay.specs.device import (
     Submit,
 )
 from inlay.specs.kv import KvRecord, Reserve
-from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, Arrival, Channel, Door
+from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival, Channel, Door, RunFailed
 
 POLL_SECONDS = 0.0002
+NEIGHBOUR_SECONDS = 600.0
+"""How long a neighbour may take to load."""
 log = logging.getLogger("inlay.device")
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device process is started with. `peers` maps the other runners to their sockets."""
+    """What a device process is started with. `peers` maps the places of all other processes to their sockets; `before` and
+    `after` are the neighbours in its replica, empty where the model begins and ends."""
 
-    runner: str
+    place: str
     epoch: int
     key: bytes
     socket: str
@@ -58,6 +65,8 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     capacities: tuple[int, ...]
     slots: int
+    before: str = ""
+    after: str = ""
     options: dict[str, str] = {}
     fault: str = "none"
 
@@ -69,7 +78,7 @@ def main(config: dict[str, Any]) -> None:
 
 
 class DeviceProcess:
-    """The main loop: engine first, then KV from peers, one batch at a time."""
+    """The main loop: engine first, then activations, then KV from peers, one batch at a time."""
 
     def __init__(self, config: DeviceConfig) -> None:
         self._config = config
@@ -87,7 +96,7 @@ class DeviceProcess:
             region.executable, region.stage, capacities=config.capacities, slots=config.slots, buckets=region.manifest.buckets
         )
         self._ready = Ready(
-            runner=config.runner,
+            place=config.place,
             epoch=config.epoch,
             framework=config.backend,
             framework_version=config.framework_version,
@@ -98,7 +107,7 @@ class DeviceProcess:
             batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
             load_seconds=monotonic() - began,
         )
-        self._door = Door(Path(config.socket), name=config.runner, key=config.key)
+        self._door = Door(Path(config.socket), name=config.place, key=config.key)
         self._sender = Sender(
             self._runner,
             self._stage,
@@ -110,13 +119,16 @@ class DeviceProcess:
         self._receiver = Receiver(
             self._runner,
             self._stage,
-            name=config.runner,
+            name=config.place,
             epoch=config.epoch,
             model_digest=config.model_digest,
             key=config.key,
             report=self._report,
             plant=self._plant,
         )
+        self._neighbours = Neighbours(self._stage, before=config.before, after=config.after)
+        if config.after:
+            self._door.connect(config.after, Path(config.peers[config.after]), kind=STAGE, seconds=NEIGHBOUR_SECONDS)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._door, selectors.EVENT_READ, "door")
         self._engine: Channel | None = None
@@ -125,19 +137,22 @@ class DeviceProcess:
         self._replies: deque[tuple[str, bytes]] = deque()
         self._reserves: deque[tuple[str, Reserve]] = deque()
         self._flight: Submit | None = None
+        self._begun = False  # whether the batch in flight has its hidden state, where it needs one, and runs
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
         self._decode_record = msgspec.msgpack.Decoder(KvRecord).decode
 
     def run(self) -> None:
         """Loop until stopped."""
-        log.info("%s ready after %.2f s", self._config.runner, self._ready.load_seconds)
+        log.info("%s ready after %.2f s", self._config.place, self._ready.load_seconds)
         while self._running:
-            busy = self._flight is not None or self._messages or self._sender.waiting or self._replies or self._reserves
+            runs = self._flight is not None and self._begun
+            busy = runs or self._messages or self._sender.waiting or self._replies or self._reserves
             self._selector.select(POLL_SECONDS if busy else 1.0)
             for arrival in self._door.take():
                 self._arrived(arrival)
             self._read_engine()
+            self._read_neighbours()
             self._advance()
             if self._idle():
                 self._read_peers()
@@ -148,18 +163,47 @@ class DeviceProcess:
     def _advance(self) -> None:
         """Obey messages in order; a batch in flight is ended before the next message is looked at."""
         while self._running:
+            if self._flight is not None and not self._begin(self._flight):
+                return
             if self._flight is not None:
                 outcome = self._runner.poll()
                 if outcome is None:
                     return
-                batch, self._flight = self._flight, None
-                self._report(outcome)
-                if isinstance(outcome, BatchDone):
-                    for row in batch.rows:
-                        self._sender.row_done(row, SlotAddress(batch.capacity, row.slot))
+                self._end(self._flight, outcome)
             if not self._messages:
                 return
             self._obey(self._messages.popleft())
+
+    def _begin(self, batch: Submit) -> bool:
+        """Start the batch in flight as soon as its hidden state is there; False while it must be waited for."""
+        if self._begun:
+            return True
+        given = None if self._stage.begins else self._neighbours.take(batch.batch)
+        if isinstance(given, RunFailed):
+            self._end(batch, BatchFailed(batch=batch.batch, code=given.code, message=given.message))
+        elif given is None and not self._stage.begins:
+            return False
+        else:
+            self._begun = True
+            self._runner.submit(batch, given)
+        return True
+
+    def _end(self, batch: Submit, outcome: BatchDone | BatchFailed) -> None:
+        """The batch in flight is over: the piece after it and the engine are told, its new KV rows are sent on."""
+        ran, self._flight, self._begun = self._begun, None, False
+        try:
+            if isinstance(outcome, BatchFailed):
+                if ran and not (self._stage.begins and self._stage.ends):  # which of its processes has failed
+                    outcome = msgspec.structs.replace(outcome, message=f"{self._config.place}: {outcome.message}")
+                self._neighbours.fail(batch.batch, code=outcome.code, message=outcome.message)
+            elif self._runner.hidden is not None:
+                self._neighbours.send(batch.batch, self._runner.hidden)
+        except TransferError as error:
+            self._neighbour_lost(error)
+        self._report(outcome)
+        if isinstance(outcome, BatchDone):
+            for row in batch.rows:
+                self._sender.row_done(row, SlotAddress(batch.capacity, row.slot))
 
     def _idle(self) -> bool:
         return self._flight is None and not self._messages
@@ -178,8 +222,7 @@ class DeviceProcess:
     def _obey(self, message: EngineToDevice) -> None:
         match message:
             case Submit():
-                self._flight = self._planted(message)
-                self._runner.submit(self._flight)
+                self._flight, self._begun = self._planted(message), False
             case Move(source=source, destination=destination, length=length):
                 self._runner.move(source, destination, length)
             case OpenTransfer():
@@ -204,6 +247,9 @@ class DeviceProcess:
 
     def _arrived(self, arrival: Arrival) -> None:
         channel = arrival.channel
+        if arrival.kind == STAGE and (channel is not None or not arrival.incoming):
+            self._neighbour_arrived(arrival)
+            return
         if channel is None:
             log.warning("connection with %s failed: %s", arrival.peer or "a stranger", arrival.reason)
             if not arrival.incoming:
@@ -212,11 +258,38 @@ class DeviceProcess:
         self._selector.register(channel, selectors.EVENT_READ, arrival.peer)
         if arrival.peer == ENGINE_NAME:
             self._engine = channel
-            self._report(self._ready)
+            self._say_ready()
         elif arrival.incoming:
             self._incoming[arrival.peer] = channel
         else:
             self._sender.connected(arrival.peer, channel)
+
+    def _neighbour_arrived(self, arrival: Arrival) -> None:
+        """Raises DeviceError for one that cannot be reached: this process is then of no use."""
+        if self._neighbours.connected(arrival) and arrival.channel is not None:
+            self._selector.register(arrival.channel, selectors.EVENT_READ, STAGE)
+            self._say_ready()
+        else:
+            log.warning("%s wanted to be a neighbour, which it is not", arrival.peer)
+
+    def _say_ready(self) -> None:
+        if self._engine is not None and self._neighbours.complete:
+            self._report(self._ready)
+
+    def _read_neighbours(self) -> None:
+        try:
+            self._neighbours.receive()
+        except TransferError as error:
+            self._neighbour_lost(error)
+
+    def _neighbour_lost(self, error: TransferError) -> None:
+        """A neighbour has gone, or what it says makes no sense: the batch that waits fails, and this process ends."""
+        log.warning("neighbour lost: %s; ending", error.message)
+        self._running = False
+        if self._flight is not None:
+            batch, self._flight = self._flight, None
+            message = f"{self._config.place} has lost its neighbour {error.message}"
+            self._report(BatchFailed(batch=batch.batch, code="device_lost", message=message))
 
     def _read_engine(self) -> None:
         if self._engine is None:

@@ -20,8 +20,8 @@ log = logging.getLogger("inlay.engine")
 class DeviceLink:
     """One device process as the engine sees it. `lost` is called once, when it ends or stays silent too long."""
 
-    def __init__(self, runner: str, *, socket: str, key: bytes, silence: float) -> None:
-        self.runner = runner
+    def __init__(self, place: str, *, socket: str, key: bytes, silence: float) -> None:
+        self.place = place
         self.alive = False
         self.ready: Ready | None = None
         self.beat: Beat | None = None
@@ -41,13 +41,13 @@ class DeviceLink:
                 self._reader, self._writer = await asyncio.open_unix_connection(self._socket)
             except OSError as error:
                 if monotonic() > deadline:
-                    raise DeviceError(f"{self.runner} did not open its socket within {seconds:.0f} s") from error
+                    raise DeviceError(f"{self.place} did not open its socket within {seconds:.0f} s") from error
                 await asyncio.sleep(0.05)
         await shake_hands_async(self._reader, self._writer, key=self._key, name=ENGINE_NAME, connects=True)
         frame = await asyncio.wait_for(read_frame(self._reader), max(1.0, deadline - monotonic()))
         message = self._decode(frame.header)
         if not isinstance(message, Ready):
-            raise DeviceError(f"{self.runner} began with {type(message).__name__}, expected Ready")
+            raise DeviceError(f"{self.place} began with {type(message).__name__}, expected Ready")
         self.ready, self.alive, self._heard = message, True, monotonic()
         return message
 
@@ -72,7 +72,7 @@ class DeviceLink:
         if silent > self._silence:
             reason = f"silent for {silent:.0f} s"
         self.alive = False
-        log.warning("%s is lost: %s", self.runner, reason)
+        log.warning("%s is lost: %s", self.place, reason)
         lost(reason)
 
     def send(self, message: EngineToDevice) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,24 +20,32 @@ from inlay.engine.journal import LogStart, write_start
 from inlay.engine.links import DeviceLink
 from inlay.engine.loop import EngineLoop
 from inlay.engine.metering import Label, Metering
+from inlay.engine.replica import Outcome, Region, Replicas, Tell, join_facts
 from inlay.engine.service import Served, Service, now_unix
 from inlay.models import ChatEncoder, read_model, read_template, read_tokenizer
 from inlay.scheduler import new_state
-from inlay.specs.device import EngineToDevice
-from inlay.specs.schedule import Answered, Lost, RunnerFacts, Tick
+from inlay.specs.device import DeviceToEngine
+from inlay.specs.schedule import RunnerFacts, Tick
 from inlay.telemetry import EngineMeters
 
 TICK_SECONDS = 1.0
 log = logging.getLogger("inlay.engine")
 
 
-class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One device process as the orchestrator started it."""
 
-    runner: str
+    place: str
     socket: str
     pid: int
+
+
+class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica: its processes in the order of their layers, and what it does."""
+
+    runner: str
     roles: tuple[str, ...]
+    processes: tuple[ProcessConfig, ...]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,37 +77,36 @@ async def _serve(config: EngineConfig) -> None:
     template = read_template(config.model)
     chat = None if template is None else ChatEncoder(tokenizer, template)
     links = {
-        item.runner: DeviceLink(item.runner, socket=item.socket, key=config.key, silence=config.silence)
-        for item in config.runners
+        item.place: DeviceLink(item.place, socket=item.socket, key=config.key, silence=config.silence)
+        for runner in config.runners
+        for item in runner.processes
     }
-    ready = await asyncio.gather(*(link.open(seconds=config.load_seconds) for link in links.values()))
-    facts = tuple(
-        RunnerFacts(
-            runner=item.runner,
-            epoch=message.epoch,
-            roles=item.roles,
-            capacities=message.capacities,
-            slots=message.slots,
-            chunk=min(config.chunk, max(message.widths)) if message.widths else config.chunk,
-            batches=message.batches,
-        )
-        for item, message in zip(config.runners, ready, strict=True)
+    ready = dict(
+        zip(links, await asyncio.gather(*(link.open(seconds=config.load_seconds) for link in links.values())), strict=True)
     )
+    places = {runner.runner: [item.place for item in runner.processes] for runner in config.runners}
+    facts = tuple(
+        join_facts(item.runner, [ready[place] for place in places[item.runner]], roles=item.roles, chunk=config.chunk)
+        for item in config.runners
+    )
+    replicas = Replicas({runner: [Region.of(ready[place]) for place in items] for runner, items in places.items()})
     meters = EngineMeters()
-    labels = {item.runner: Label(item.runner.partition("/")[0], item.framework) for item in ready}
-    for item in ready:
-        meters.worker_epoch.labels(item.runner.partition("/")[0]).set(item.epoch)
+    labels = {runner: Label.of([ready[place] for place in items]) for runner, items in places.items()}
+    for item in ready.values():
+        meters.worker_epoch.labels(Label.of([item]).device).set(item.epoch)
     with contextlib.ExitStack() as stack:
         event_log = _open_log(config, facts, stack)
         state = new_state(facts, context=config.context, waiting_limit=config.waiting_limit, lease=config.lease)
-        loop = EngineLoop(state, send=lambda runner, message: _send(links, runner, message), log=event_log)
-        loop.observers.append(Metering(meters, labels).observe)
+        loop = EngineLoop(state, send=lambda runner, message: _tell(links, replicas.send(runner, message)), log=event_log)
+        metering = Metering(meters, labels)
+        loop.observers.append(metering.observe)
         served = Served(
             name=config.name,
             context=config.context,
             created=now_unix(),
             facts=facts,
-            pids={item.runner: item.pid for item in config.runners},
+            places=places,
+            pids={item.place: item.pid for runner in config.runners for item in runner.processes},
         )
         service = Service(
             loop,
@@ -110,29 +118,47 @@ async def _serve(config: EngineConfig) -> None:
             meters=lambda: _meters(meters, loop),
             key=config.key,
         )
-        await _run(config, links, loop, service)
+        await _run(config, links, _Answers(links, replicas, loop, metering), service)
 
 
-async def _run(config: EngineConfig, links: dict[str, DeviceLink], loop: EngineLoop, service: Service) -> None:
+class _Answers:
+    """What processes say, joined into events of their runners; the scheduler is told those."""
+
+    def __init__(self, links: dict[str, DeviceLink], replicas: Replicas, loop: EngineLoop, metering: Metering) -> None:
+        self._links, self._replicas, self.loop, self._metering = links, replicas, loop, metering
+
+    def heard(self, place: str, message: DeviceToEngine) -> None:
+        """One message of one process."""
+        self._metering.worked(place, message)
+        self._take(self._replicas.heard(place, message))
+
+    def lost(self, place: str, reason: str) -> None:
+        """A process has gone."""
+        self._take(self._replicas.lost(place, reason))
+
+    def _take(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Tell):
+                _tell(self._links, [outcome])
+            else:
+                self.loop.feed(outcome)
+
+
+async def _run(config: EngineConfig, links: dict[str, DeviceLink], answers: _Answers, service: Service) -> None:
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, stop.set)
     readers = [
-        asyncio.create_task(
-            link.read(
-                lambda message, runner=name: loop.feed(Answered(runner, message)),  # type: ignore[misc]
-                lambda reason, runner=name: loop.feed(Lost(runner, reason)),  # type: ignore[misc]
-            )
-        )
-        for name, link in links.items()
+        asyncio.create_task(link.read(partial(answers.heard, place), partial(answers.lost, place)))
+        for place, link in links.items()
     ]
-    ticker = asyncio.create_task(_tick(loop))
+    ticker = asyncio.create_task(_tick(answers.loop))
     temporary = config.socket + ".starting"
     server = await asyncio.start_unix_server(service.connection, temporary)
     os.chmod(temporary, 0o600)
     Path(temporary).rename(config.socket)  # it exists from the moment it answers
-    log.info("serving %s on %d runners", config.name, len(links))
+    log.info("serving %s on %d runners, %d processes", config.name, len(config.runners), len(links))
     await stop.wait()
     server.close()
     for task in (*readers, ticker):
@@ -147,8 +173,9 @@ async def _tick(loop: EngineLoop) -> None:
         loop.feed(Tick())
 
 
-def _send(links: dict[str, DeviceLink], runner: str, message: EngineToDevice) -> None:
-    links[runner].send(message)
+def _tell(links: dict[str, DeviceLink], told: list[Tell]) -> None:
+    for item in told:
+        links[item.place].send(item.message)
 
 
 def _open_log(config: EngineConfig, facts: tuple[RunnerFacts, ...], stack: contextlib.ExitStack) -> IO[bytes] | None:

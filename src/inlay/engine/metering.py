@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inlay.specs.device import BatchDone, KvArrived, KvFailed, OpenTransfer, Submit
+from inlay.specs.device import BatchDone, DeviceToEngine, KvArrived, KvFailed, OpenTransfer, Ready, Submit
 from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Recompute, Send
 from inlay.telemetry import EngineMeters
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """How a runner is named in labels."""
+    """How a runner is named in labels: devices and frameworks of its processes, joined by "+"."""
 
     device: str
     framework: str
+
+    @classmethod
+    def of(cls, processes: Sequence[Ready]) -> Label:
+        """From what the processes say of themselves, in the order of their layers."""
+        return cls("+".join(item.place.partition("/")[0] for item in processes), "+".join(item.framework for item in processes))
 
 
 class Metering:
@@ -25,9 +31,16 @@ class Metering:
         self._labels = labels
         self._phases: dict[int, tuple[str, int]] = {}
         self._routes: dict[int, tuple[str, str]] = {}
-        self._busy = dict.fromkeys(labels, 0.0)
+        self._busy: dict[str, float] = {}
         self._arrived: dict[int, float] = {}
         self._last_token: dict[int, float] = {}
+
+    def worked(self, place: str, message: DeviceToEngine) -> None:
+        """One message of one process: how long its device was busy."""
+        if isinstance(message, BatchDone):
+            device = place.partition("/")[0]
+            self._busy[device] = self._busy.get(device, 0.0) + message.ended - message.started
+            self._meters.device_busy_seconds.labels(device).set(self._busy[device])
 
     def observe(self, event: Event, commands: list[Command], now: float) -> None:
         """One step of the loop."""
@@ -66,8 +79,6 @@ class Metering:
         phase, tokens = self._phases.pop(done.batch, ("unknown", 0))
         label = self._labels[runner]
         self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens)
-        self._busy[runner] += done.ended - done.started
-        self._meters.device_busy_seconds.labels(label.device).set(self._busy[runner])
 
     def _command(self, command: Command) -> None:
         match command:

@@ -49,6 +49,22 @@ def unseal(payload: memoryview, crcs: tuple[int, ...], layers: Sequence[KvLayer]
     return pages
 
 
+def common_layers(stage: StageShape, layers: tuple[int, int] | None) -> range:
+    """The layers of a transfer as numbers among a piece's own; all of its own where the binding names none.
+
+    Raises TransferError(cause="layers") for a layer that it does not own.
+    """
+    if layers is None:
+        return range(len(stage.layers))
+    first, end = layers[0] - stage.first, layers[1] - stage.first
+    if not 0 <= first < end <= len(stage.layers):
+        raise TransferError(
+            f"a transfer of layers {list(layers)}, expected layers within {[stage.first, stage.first + len(stage.layers)]}",
+            cause="layers",
+        )
+    return range(first, end)
+
+
 def chunk_bytes(layers: Sequence[KvLayer], tokens: int) -> int:
     """Bytes of the KV of `tokens` tokens over these layers, float32."""
     return tokens * token_bytes(layers)

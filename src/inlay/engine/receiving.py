@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from inlay.engine.pages import Root, chunk_bytes, unseal
+from inlay.engine.pages import Root, chunk_bytes, common_layers, unseal
 from inlay.engine.planted import Plant
 from inlay.engine.runner import Runner
 from inlay.errors import TransferError
-from inlay.specs.device import DeviceToEngine, ExpectTransfer, KvArrived, KvFailed
+from inlay.specs.device import DeviceToEngine, ExpectTransfer, KvArrived, KvFailed, TransferBinding
 from inlay.specs.kv import KV_FORMAT_VERSION, KV_LAYOUT, Abort, Acknowledge, Chunk, Commit, Grant, KvRecord, Refuse, Reserve
-from inlay.specs.stage import StageShape
+from inlay.specs.stage import KvLayer, StageShape
 
 Reply = Callable[[KvRecord], None]
 
@@ -22,6 +22,7 @@ class Incoming:
     """One announced transfer; `root` is set once its manifest was granted."""
 
     expected: ExpectTransfer
+    own: range
     began: float
     root: Root | None = None
     chunks: int = 0
@@ -56,7 +57,12 @@ class Receiver:
 
     def expect(self, message: ExpectTransfer) -> None:
         """The engine announces a transfer: binding and slot."""
-        self._open[message.binding.transfer] = Incoming(expected=message, began=monotonic())
+        try:
+            own = common_layers(self._stage, message.binding.layers)
+        except TransferError as error:
+            self._fail(message.binding, error.cause, error.message)
+            return
+        self._open[message.binding.transfer] = Incoming(expected=message, own=own, began=monotonic())
 
     def abort(self, number: int) -> None:
         """Forget a transfer; what comes for it later is discarded."""
@@ -78,14 +84,14 @@ class Receiver:
         except TransferError as error:
             del self._open[number]
             reply(Acknowledge(transfer=number, nonce=nonce, cause=error.cause, message=error.message))
-            self._fail(incoming, error.cause, error.message)
+            self._fail(incoming.expected.binding, error.cause, error.message)
 
     def source_lost(self, source: str, message: str) -> None:
         """The channel from a source has ended: its unfinished transfers fail."""
         for number, incoming in list(self._open.items()):
             if incoming.expected.binding.source == source and incoming.root is not None:
                 del self._open[number]
-                self._fail(incoming, "channel_lost", message)
+                self._fail(incoming.expected.binding, "channel_lost", message)
 
     def _advance(self, incoming: Incoming, record: KvRecord, payload: memoryview, reply: Reply) -> None:
         match record:
@@ -102,19 +108,23 @@ class Receiver:
                 raise TransferError("the source gave the transfer up", cause="aborted")
 
     def _check_manifest(self, incoming: Incoming, manifest: Reserve) -> None:
-        binding, stage = incoming.expected.binding, self._stage
+        binding, layers = incoming.expected.binding, self._layers(incoming)
         checks = (
             ("version", manifest.version, KV_FORMAT_VERSION),
             ("model", manifest.model_digest, self._model_digest),
             ("binding", manifest.binding, binding),
             ("epoch", manifest.binding.destination_epoch, self._epoch),
             ("layout", (manifest.layout, manifest.dtype), (KV_LAYOUT, "float32")),
-            ("layers", manifest.layers, stage.layers),
-            ("size", manifest.bytes_expected, chunk_bytes(stage.layers, binding.tokens)),
+            ("layers", manifest.layers, layers),
+            ("size", manifest.bytes_expected, chunk_bytes(layers, binding.tokens)),
         )
         for cause, value, expected in checks:
             if value != expected:
                 raise TransferError(f"manifest {cause} is {value!r}, expected {expected!r}", cause=cause)
+
+    def _layers(self, incoming: Incoming) -> tuple[KvLayer, ...]:
+        """The layers that travel on this transfer."""
+        return self._stage.layers[incoming.own.start : incoming.own.stop]
 
     def _take_chunk(self, incoming: Incoming, chunk: Chunk, payload: memoryview) -> None:
         if incoming.root is None:
@@ -126,10 +136,10 @@ class Receiver:
                 f"from row {incoming.rows} of {binding.tokens}",
                 cause="order",
             )
-        verified = unseal(payload, chunk.crcs, self._stage.layers, chunk.tokens)
+        verified = unseal(payload, chunk.crcs, self._layers(incoming), chunk.tokens)
         incoming.root.add(chunk.start, chunk.tokens, chunk.crcs)
         pages = self._plant.imported(verified, transfer=binding.transfer, start=chunk.start, total=binding.tokens)
-        self._runner.import_kv(incoming.expected.slot, chunk.start, pages)
+        self._runner.import_kv(incoming.expected.slot, chunk.start, pages, incoming.own)
         incoming.chunks += 1
         incoming.rows += chunk.tokens
         incoming.bytes += len(payload)
@@ -159,6 +169,5 @@ class Receiver:
         )
         self._report(arrived)
 
-    def _fail(self, incoming: Incoming, cause: str, message: str) -> None:
-        binding = incoming.expected.binding
+    def _fail(self, binding: TransferBinding, cause: str, message: str) -> None:
         self._report(KvFailed(transfer=binding.transfer, sequence=binding.sequence, cause=cause, message=message))

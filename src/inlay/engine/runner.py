@@ -1,4 +1,4 @@
-"""The generic runner: batches of rows through the stage program `extend` of one executable, and its KV pool.
+"""The generic runner: batches of rows through the stage program `extend`, or a piece of it, and the KV of its layers.
 
 It obeys: slots, lengths and order come from the scheduler. It owns the bytes only. Called by the device process.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from inlay.backends import Buffer, Executable
 from inlay.engine.sampler import choose
-from inlay.errors import InlayError
+from inlay.errors import DeviceError, InlayError
 from inlay.specs.artifact import ShapeBuckets
 from inlay.specs.device import BatchDone, BatchFailed, Row, RowResult, SlotAddress, Submit
 from inlay.specs.stage import StageShape
@@ -24,20 +24,26 @@ DYNAMIC_STEP = 16
 
 
 class Runner(Protocol):
-    """What a device process does with an LLM role. Asynchronous: `submit` begins, `poll` ends."""
+    """What a device process does with its layers of an LLM role. Asynchronous: `submit` begins, `poll` ends.
+
+    Layers are named by their numbers among its own, from 0; None = all of them.
+    """
 
     prompt_tokens: int
+    hidden: Array | None
 
-    def submit(self, batch: Submit) -> None:
-        """Begin a batch; one at a time."""
+    def submit(self, batch: Submit, hidden: Array | None = None) -> None:
+        """Begin a batch; one at a time. `hidden` [B, T, d] is what the piece before gave, where there is one."""
 
     def poll(self) -> BatchDone | BatchFailed | None:
-        """The end of the batch begun last, once."""
+        """The end of the batch begun last, once. `hidden` is then what the piece after must be given, if there is one."""
 
-    def export_kv(self, slot: SlotAddress, start: int, count: int) -> list[tuple[Array, Array]]:
+    def export_kv(self, slot: SlotAddress, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
         """Per layer (keys, values) as [token, head, dim], fresh and contiguous."""
 
-    def import_kv(self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]]) -> None:
+    def import_kv(
+        self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None
+    ) -> None:
         """The inverse of `export_kv`: write rows from `start` on."""
 
     def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
@@ -48,7 +54,8 @@ class Runner(Protocol):
 
 
 class ExtendRunner:
-    """Runs `extend` with the past bound in place to the pool: per capacity and layer one [slots, heads, P, dim]."""
+    """Runs `extend`, or a piece of it, with the past bound in place to the pool: per capacity and own layer one
+    [slots, heads, P, dim]. A hidden state travels in the batch's own width; each piece pads it to a width that it runs."""
 
     def __init__(
         self, executable: Executable, stage: StageShape, *, capacities: Sequence[int], slots: int, buckets: ShapeBuckets | None
@@ -63,14 +70,15 @@ class ExtendRunner:
         self._batch: Submit | None = None
         self._started = 0.0
         self._failure: BatchFailed | None = None
+        self.hidden: Array | None = None
         self.prompt_tokens = 0
         self.rows_run = 0
 
-    def submit(self, batch: Submit) -> None:
+    def submit(self, batch: Submit, hidden: Array | None = None) -> None:
         """Bind, write the small inputs and begin; a failure to begin is reported by `poll`."""
-        self._batch, self._started, self._failure = batch, monotonic(), None
+        self._batch, self._started, self._failure, self.hidden = batch, monotonic(), None, None
         try:
-            sizes = self._prepare(batch)
+            sizes = self._prepare(batch, hidden)
             start = getattr(self._executable, "start", None)
             if start is None:
                 self._executable.run(sizes)
@@ -94,18 +102,21 @@ class ExtendRunner:
         self._batch = None
         return outcome
 
-    def export_kv(self, slot: SlotAddress, start: int, count: int) -> list[tuple[Array, Array]]:
+    def export_kv(self, slot: SlotAddress, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
         """See Runner."""
         part = (slice(slot.index, slot.index + 1), slice(None), slice(start, start + count), slice(None))
-        pool, layers = self._pools[slot.capacity], len(self._stage.layers)
-        return [(_tokens_first(pool[i].read(part)), _tokens_first(pool[layers + i].read(part))) for i in range(layers)]
+        pool, depth = self._pools[slot.capacity], len(self._stage.layers)
+        own = range(depth) if layers is None else layers
+        return [(_tokens_first(pool[i].read(part)), _tokens_first(pool[depth + i].read(part))) for i in own]
 
-    def import_kv(self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]]) -> None:
+    def import_kv(
+        self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None
+    ) -> None:
         """See Runner."""
-        pool, layers = self._pools[slot.capacity], len(self._stage.layers)
-        for layer, (keys, values) in enumerate(pages):
+        pool, depth = self._pools[slot.capacity], len(self._stage.layers)
+        for layer, (keys, values) in zip(range(depth) if layers is None else layers, pages, strict=True):
             pool[layer].write(_heads_first(keys), (slot.index, 0, start, 0))
-            pool[layers + layer].write(_heads_first(values), (slot.index, 0, start, 0))
+            pool[depth + layer].write(_heads_first(values), (slot.index, 0, start, 0))
 
     def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
         """See Runner."""
@@ -113,7 +124,7 @@ class ExtendRunner:
             self.import_kv(destination, 0, self.export_kv(source, 0, length))
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the KV pool as declared (pages that no sequence has touched are not resident on a host)."""
+        """Bytes of the KV pool of its layers as declared (pages that no sequence has touched are not resident on a host)."""
         elements = self._stage.kv_elements_per_token() * self._slots * sum(self._pools)
         return {"kv_pool": 4 * elements}
 
@@ -140,7 +151,7 @@ class ExtendRunner:
             buffer = self._ports[port, shape] = self._executable.allocate(port, shape)
         return buffer
 
-    def _prepare(self, batch: Submit) -> dict[str, int]:
+    def _prepare(self, batch: Submit, hidden: Array | None) -> dict[str, int]:
         stage, count, width = self._stage, batch.count, self._width(batch.width)
         tokens = np.zeros((count, width), np.int64)
         lengths = np.zeros((count,), np.int64)
@@ -150,16 +161,38 @@ class ExtendRunner:
             tokens[at, : len(row.tokens)] = row.tokens
             lengths[at] = row.past_length
             wanted[at] = at * width + len(row.tokens) - 1
-        shapes = ((stage.entry, tokens), (stage.past_lengths, lengths), (stage.logit_rows, wanted))
-        for port, array in shapes:
-            buffer = self._port(port, array.shape)
-            buffer.write(array)
-            self._executable.bind(port, buffer)
+        self._feed(stage.entry, tokens if stage.begins else self._padded(batch, hidden))
+        self._feed(stage.past_lengths, lengths)
+        sizes = {"B": count, "T": width, "P": batch.capacity}
+        if stage.ends:
+            self._feed(stage.logit_rows, wanted)
+            sizes["R"] = count
         self._bind_past(batch)
-        self._executable.bind(stage.result, self._port(stage.result, (count, stage.vocabulary)))
+        self._executable.bind(stage.result, self._result(batch))
         for port, new_shape in self._new_ports(count, width):
             self._executable.bind(port, self._port(port, new_shape))
-        return {"B": count, "T": width, "P": batch.capacity, "R": count}
+        return sizes
+
+    def _feed(self, port: int, array: Array) -> None:
+        buffer = self._port(port, array.shape)
+        buffer.write(array)
+        self._executable.bind(port, buffer)
+
+    def _padded(self, batch: Submit, hidden: Array | None) -> Array:
+        """The hidden state in the width that this piece runs; zeros beyond the batch's own."""
+        expected = (batch.count, batch.width, self._stage.hidden)
+        if hidden is None or hidden.shape != expected or hidden.dtype != np.float32:
+            found = "none" if hidden is None else f"{hidden.dtype} {list(hidden.shape)}"
+            raise DeviceError(f"hidden state of batch {batch.batch} is {found}, expected float32 {list(expected)}")
+        padded = np.zeros((batch.count, self._width(batch.width), self._stage.hidden), np.float32)
+        padded[:, : batch.width] = hidden
+        return padded
+
+    def _result(self, batch: Submit) -> Buffer:
+        """The buffer of the logits, or of the hidden state for the piece after."""
+        stage = self._stage
+        last = (stage.vocabulary,) if stage.ends else (self._width(batch.width), stage.hidden)
+        return self._port(stage.result, (batch.count, *last))
 
     def _new_ports(self, count: int, width: int) -> Sequence[tuple[int, tuple[int, ...]]]:
         """Output ports of the new keys of all layers, then of the new values, with their shapes."""
@@ -186,7 +219,11 @@ class ExtendRunner:
         slots = list(range(batch.first, batch.first + batch.count))
         for pool, (port, shape) in zip(self._pools[batch.capacity], self._new_ports(batch.count, width), strict=True):
             pool.place(self._port(port, shape), rows=slots, starts=starts, counts=counts)
-        results = self._sample(batch, self._port(stage.result, (batch.count, stage.vocabulary)))
+        if stage.ends:
+            results = self._sample(batch, self._result(batch))
+        else:
+            self.hidden = self._result(batch).read((slice(None), slice(0, batch.width)))
+            results = tuple(RowResult(sequence=row.sequence) for row in batch.rows)
         prompt = sum(row.prompt for row in batch.rows)
         self.prompt_tokens += prompt
         self.rows_run += len(batch.rows)

@@ -1,4 +1,7 @@
-"""The source's end of KV transfers: reserve, seal each prompt chunk as it is computed, send, commit, await the answer."""
+"""The source's end of KV transfers: reserve, seal each prompt chunk as it is computed, send, commit, await the answer.
+
+A row names the scheduler's transfer; its pages go out on every part of it that this process holds, each with its layers.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from inlay.engine.pages import PAYLOAD_TARGET, Root, chunk_bytes, seal, token_bytes
+from inlay.engine.pages import PAYLOAD_TARGET, Root, chunk_bytes, common_layers, seal, token_bytes
 from inlay.engine.runner import Runner
 from inlay.errors import TransferError
 from inlay.specs.device import DeviceToEngine, KvFailed, KvSent, OpenTransfer, Row, SlotAddress, TransferBinding
@@ -27,6 +30,7 @@ class Outgoing:
 
     manifest: Reserve
     root: Root
+    own: range
     reserved: bool = False
     granted: bool = False
     chunks: int = 0
@@ -70,16 +74,22 @@ class Sender:
     def open(self, message: OpenTransfer) -> None:
         """Ask the destination for room. A destination that cannot be reached is a failed transfer, at once."""
         binding = message.binding
+        try:
+            own = common_layers(self._stage, binding.layers)
+        except TransferError as error:
+            self._report_failure(binding, error.cause, error.message)
+            return
+        layers = self._stage.layers[own.start : own.stop]
         manifest = Reserve(
             version=KV_FORMAT_VERSION,
             model_digest=self._model_digest,
             binding=binding,
-            layers=self._stage.layers,
+            layers=layers,
             dtype="float32",
             layout=KV_LAYOUT,
-            bytes_expected=chunk_bytes(self._stage.layers, binding.tokens),
+            bytes_expected=chunk_bytes(layers, binding.tokens),
         )
-        self._open[binding.transfer] = Outgoing(manifest=manifest, root=Root(manifest, self._key))
+        self._open[binding.transfer] = Outgoing(manifest=manifest, root=Root(manifest, self._key), own=own)
         destination = binding.destination
         if destination not in self.channels and destination not in self._connecting:
             self._connecting.add(destination)
@@ -94,14 +104,20 @@ class Sender:
 
     def row_done(self, row: Row, slot: SlotAddress) -> None:
         """Seal and queue the rows a batch has just written, in frames of bounded size; the last row commits."""
-        transfer = self._open.get(-1 if row.transfer is None else row.transfer)
-        if transfer is None:
+        if row.transfer is None:
             return
-        step = max(1, PAYLOAD_TARGET // token_bytes(self._stage.layers))
+        for transfer in self._open.values():
+            binding = transfer.binding
+            if row.transfer == (binding.transfer if binding.part_of is None else binding.part_of):
+                self._seal(transfer, row, slot)
+        self.flush()
+
+    def _seal(self, transfer: Outgoing, row: Row, slot: SlotAddress) -> None:
+        step = max(1, PAYLOAD_TARGET // token_bytes(transfer.manifest.layers))
         end = row.past_length + len(row.tokens)
         for start in range(row.past_length, end, step):
             count = min(step, end - start)
-            arrays, crcs = seal(self._runner.export_kv(slot, start, count))
+            arrays, crcs = seal(self._runner.export_kv(slot, start, count, transfer.own))
             transfer.root.add(start, count, crcs)
             chunk = Chunk(
                 transfer=transfer.binding.transfer,
@@ -116,7 +132,6 @@ class Sender:
             transfer.queue.append((chunk, arrays))
         if row.commit:
             transfer.queue.append((self._commit(transfer), []))
-        self.flush()
 
     def flush(self) -> None:
         """Send what has been granted, as far as the channels take it."""
@@ -185,5 +200,7 @@ class Sender:
         return self.channels[destination].send(KV_FRAME, msgspec.msgpack.encode(record), payload)
 
     def _fail(self, number: int, cause: str, message: str) -> None:
-        transfer = self._open.pop(number)
-        self._report(KvFailed(transfer=number, sequence=transfer.binding.sequence, cause=cause, message=message))
+        self._report_failure(self._open.pop(number).binding, cause, message)
+
+    def _report_failure(self, binding: TransferBinding, cause: str, message: str) -> None:
+        self._report(KvFailed(transfer=binding.transfer, sequence=binding.sequence, cause=cause, message=message))

@@ -27,6 +27,7 @@ from inlay.specs.generation import (
     Finished,
     Generate,
     ReadMeters,
+    RegionDescription,
     RunnerDescription,
     Started,
     Text,
@@ -50,6 +51,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     context: int
     created: int
     facts: tuple[RunnerFacts, ...]
+    places: dict[str, list[str]]
     pids: dict[str, int]
 
 
@@ -204,7 +206,7 @@ class Service:
         missing = [
             role
             for role in ("prefill", "decode")
-            if not any(role in f.roles and self._links[f.runner].alive for f in self._served.facts)
+            if not any(role in facts.roles and self._alive(facts.runner) for facts in self._served.facts)
         ]
         return Description(
             call=call,
@@ -216,19 +218,28 @@ class Service:
             runners=tuple(self._runner(facts) for facts in self._served.facts),
         )
 
+    def _alive(self, runner: str) -> bool:
+        """A runner lives as long as all of its processes do."""
+        return all(self._links[place].alive for place in self._served.places[runner])
+
     def _runner(self, facts: RunnerFacts) -> RunnerDescription:
-        link = self._links[facts.runner]
+        regions = tuple(self._region(place) for place in self._served.places[facts.runner])
+        return RunnerDescription(place=facts.runner, roles=facts.roles, alive=self._alive(facts.runner), regions=regions)
+
+    def _region(self, place: str) -> RegionDescription:
+        link = self._links[place]
         ready = link.ready
-        return RunnerDescription(
-            place=facts.runner,
-            device=facts.runner.partition("/")[0],
+        first = 0 if ready is None else ready.stage.first
+        return RegionDescription(
+            place=place,
+            device=place.partition("/")[0],
             framework="" if ready is None else ready.framework,
             version="" if ready is None else ready.framework_version,
-            roles=facts.roles,
+            layers=(first, first + (0 if ready is None else len(ready.stage.layers))),
             precision={} if ready is None else msgspec.to_builtins(ready.precision),
-            pid=self._served.pids.get(facts.runner, 0),
+            pid=self._served.pids.get(place, 0),
             alive=link.alive,
-            epoch=facts.epoch,
+            epoch=0 if ready is None else ready.epoch,
         )
 
 

@@ -37,7 +37,7 @@ class Lowered:
 def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -> dict[str, Lowered]:
     """By place. A compile process is started only where something is missing, so a second start needs no torch."""
     cache, folder = Cache.default(), Path(deployment.model)
-    regions = {str(role.regions[0].place): role.regions[0] for role in deployment.roles}
+    regions = {str(region.place): region for role in deployment.roles for region in role.regions}
     versions = {place: check_available(region) for place, region in regions.items()}
     requests = {place: lower_request(deployment, region) for place, region in regions.items()}
     keys = {
@@ -54,14 +54,14 @@ def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -
 
 
 def lower_request(deployment: Deployment, region: RegionPlacement) -> LowerRequest:
-    """What is asked of the backend: the region's precision; buckets for a backend that runs declared sizes only."""
+    """What is asked of the backend: the region's layers and precision; buckets for one that runs declared sizes only."""
     threads = max(1, len(deployment.cluster.device(region.device).cores))
     buckets = None
     if not backend(region.backend).dynamic:
         buckets = ShapeBuckets(
             batches=_doubling(deployment.slots), widths=_doubling(deployment.chunk), capacities=deployment.capacities
         )
-    return LowerRequest(precision=region.precision, buckets=buckets, threads=threads)
+    return LowerRequest(precision=region.precision, buckets=buckets, threads=threads, layers=region.layers)
 
 
 def _doubling(largest: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Makes a Deployment true on this machine: lower what is missing, start the device processes, start the engine."""
+"""Makes a Deployment true on this machine: lower what is missing, start a process for each region, start the engine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
+from inlay.backends import backend
 from inlay.errors import DeploymentError, DeviceLostError, UnsupportedError
 from inlay.hardware import check_local
 from inlay.models import check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
 from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered
 from inlay.orchestrator.fitting import check_memory
 from inlay.orchestrator.running import Running
-from inlay.specs.deployment import Deployment, RegionPlacement, Role
+from inlay.specs.deployment import Deployment, RegionPlacement, Role, check_deployment
 from inlay.transport import create_key
 from inlay.workers import WorkerSpec
 
@@ -36,21 +37,20 @@ def start_local(
 
     `progress` is told what is being done, a short text at a time. `faults` plants a fault by place (tests only).
     """
-    places = {str(role.regions[0].place): role for role in deployment.roles}
-    _check(deployment, places)
+    _check(deployment)
     _check_model(deployment)
     lowered = ensure_lowered(deployment, progress=progress)
     running = Running(deployment, directory=Path(tempfile.mkdtemp(prefix="inlay-")), key=create_key())
+    places = [str(region.place) for role in deployment.roles for region in role.regions]
     try:
         digest = model_digest(deployment.model)
-        progress("loading " + ", ".join(places))
-        for place, role in places.items():
-            running.spawn(
-                _device(running, deployment, role, lowered[place], digest=digest, fault=(faults or {}).get(place, "none"))
-            )
-        running.spawn(
-            _engine(running, deployment, places, name=name or Path(deployment.model).resolve().name, event_log=event_log)
-        )
+        progress("loading " + ", ".join(role.runner for role in deployment.roles))
+        for role in deployment.roles:
+            for index, region in enumerate(role.regions):
+                config = _device_config(running, deployment, role, index, lowered[str(region.place)])
+                config |= {"model_digest": digest, "fault": (faults or {}).get(str(region.place), "none")}
+                running.spawn(_device(running, deployment, region, config))
+        running.spawn(_engine(running, deployment, name=name or Path(deployment.model).resolve().name, event_log=event_log))
         running.wait_for(running.engine_socket, needs=[*places, "engine"], seconds=LOAD_SECONDS)
     except DeviceLostError as error:
         running.stop()
@@ -64,38 +64,36 @@ def start_local(
 def _check_model(deployment: Deployment) -> None:
     """Everything about the model folder that can be told without loading a framework."""
     spec = read_model(deployment.model)
+    check_deployment(deployment, source="the deployment", depth=spec.layers)
     open_checkpoint(deployment.model)
     check_vocabulary(read_tokenizer(deployment.model), spec)
     read_template(deployment.model)
     check_memory(deployment, spec)
 
 
-def _check(deployment: Deployment, places: Mapping[str, Role]) -> None:
+def _check(deployment: Deployment) -> None:
     """What this version cannot make true, by name and before anything starts."""
     check_local(deployment.cluster)
-    if len(places) != len(deployment.roles):
-        raise DeploymentError("two roles entries name the same place", hint="list both role names in one entry")
     devices: dict[str, str] = {}
-    for place, role in places.items():
-        if len(role.regions) != 1 or role.regions[0].layers is not None:
-            raise UnsupportedError(
-                f"{place} has {len(role.regions)} regions or named layers; one region of all layers is served"
-            )
+    for role in deployment.roles:
         if (role.parallel.tp, role.parallel.ep) != (1, 1):
-            raise UnsupportedError(f"{place} has parallel {role.parallel.tp}x{role.parallel.ep}, expected 1x1 in this version")
-        check_available(role.regions[0])
+            raise UnsupportedError(
+                f"{role.runner} has parallel {role.parallel.tp}x{role.parallel.ep}, expected 1x1 in this version"
+            )
         unknown = [item for item in role.roles if item not in ("prefill", "decode")]
         if unknown:
-            raise UnsupportedError(f"{place} has role {unknown[0]!r}; prefill and decode are served")
-        device = role.regions[0].device
-        if device in devices:
-            raise DeploymentError(
-                f"{device} runs {devices[device]} and {place}; a device process runs one backend",
-                hint="give each its own device",
-            )
-        devices[device] = place
+            raise UnsupportedError(f"{role.runner} has role {unknown[0]!r}; prefill and decode are served")
+        for region in role.regions:
+            check_available(region)
+            if region.device in devices:
+                other = devices[region.device]
+                raise DeploymentError(
+                    f"{region.device} runs {other} and {region.place} of {role.runner}; a device process runs one backend",
+                    hint="give each its own device, or list both role names in one entry",
+                )
+            devices[region.device] = str(region.place)
     for role_name in ("prefill", "decode"):
-        if not any(role_name in role.roles for role in places.values()):
+        if not any(role_name in role.roles for role in deployment.roles):
             raise DeploymentError(f"no place has the role {role_name}", hint=f"add --role {role_name}=DEVICE/BACKEND")
 
 
@@ -104,36 +102,38 @@ def socket_name(place: str) -> str:
     return place.replace("/", "-").replace(":", "-") + ".sock"
 
 
-def _device(running: Running, deployment: Deployment, role: Role, lowered: Lowered, *, digest: str, fault: str) -> WorkerSpec:
-    region = role.regions[0]
-    place = str(region.place)
-    others = [str(item.regions[0].place) for item in deployment.roles if item is not role]
-    cores = deployment.cluster.device(region.device).cores
-    threads = region_threads(deployment, region)
-    config: dict[str, Any] = {
-        "runner": place,
+def _device_config(running: Running, deployment: Deployment, role: Role, index: int, lowered: Lowered) -> dict[str, Any]:
+    """What the process of one region is started with; `before` and `after` are its neighbours in the replica."""
+    region = role.regions[index]
+    places = [str(item.place) for item in role.regions]
+    others = [str(item.place) for entry in deployment.roles for item in entry.regions if item is not region]
+    return {
+        "place": places[index],
         "epoch": 1,
         "key": running.key,
-        "socket": str(running.directory / socket_name(place)),
+        "socket": str(running.directory / socket_name(places[index])),
         "peers": {other: str(running.directory / socket_name(other)) for other in others},
-        "model_digest": digest,
         "artifact": str(lowered.directory),
         "weights": str(lowered.weights),
         "backend": region.backend,
         "framework_version": lowered.framework_version,
-        "threads": threads,
+        "threads": region_threads(deployment, region),
         "capacities": deployment.capacities,
         "slots": deployment.slots,
-        "options": {},
-        "fault": fault,
+        "before": places[index - 1] if index else "",
+        "after": places[index + 1] if index + 1 < len(places) else "",
+        "options": region_options(deployment, region),
     }
+
+
+def _device(running: Running, deployment: Deployment, region: RegionPlacement, config: dict[str, Any]) -> WorkerSpec:
     return WorkerSpec(
-        name=place,
+        name=str(region.place),
         program="inlay.engine.device:main",
         run_directory=str(running.directory),
         config=config,
-        cores=cores,
-        threads=threads,
+        cores=deployment.cluster.device(region.device).cores,
+        threads=region_threads(deployment, region),
         epoch=1,
     )
 
@@ -143,17 +143,29 @@ def region_threads(deployment: Deployment, region: RegionPlacement) -> int:
     return max(1, len(deployment.cluster.device(region.device).cores))
 
 
-def _engine(
-    running: Running, deployment: Deployment, places: Mapping[str, Role], *, name: str, event_log: Path | None
-) -> WorkerSpec:
+def region_options(deployment: Deployment, region: RegionPlacement) -> dict[str, str]:
+    """The device's stated memory, for a backend that holds itself to it."""
+    memory = deployment.cluster.device(region.device).memory
+    if memory is None or not getattr(backend(region.backend), "limits_memory", False):
+        return {}
+    return {"memory": str(int(memory))}
+
+
+def _engine(running: Running, deployment: Deployment, *, name: str, event_log: Path | None) -> WorkerSpec:
     runners = [
         {
-            "runner": place,
-            "socket": str(running.directory / socket_name(place)),
-            "pid": running.workers[place].pid,
+            "runner": role.runner,
             "roles": role.roles,
+            "processes": [
+                {
+                    "place": str(region.place),
+                    "socket": str(running.directory / socket_name(str(region.place))),
+                    "pid": running.workers[str(region.place)].pid,
+                }
+                for region in role.regions
+            ],
         }
-        for place, role in places.items()
+        for role in deployment.roles
     ]
     config = {
         "model": deployment.model,

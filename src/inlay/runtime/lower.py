@@ -1,4 +1,5 @@
-"""Lower a model folder through its backends into the cache. A torch door: the program of a compile process.
+"""Lower a model folder, whole or in pieces by layers, through its backends into the cache. A torch door: the program of a
+compile process.
 
 `main` is started by name with a config; `lower_stage` is the same as a plain function.
 """
@@ -17,13 +18,16 @@ import msgspec
 from inlay.backends import backend
 from inlay.errors import InlayError, InputError, UnsupportedError
 from inlay.graph.capture import capture_stage, lifted_weights
+from inlay.graph.extract import extract
 from inlay.graph.summary import summarize
 from inlay.models import Checkpoint, model_digest, open_checkpoint
 from inlay.models.torch import Stage, load_stage
 from inlay.runtime.cache import KEY_FILE, MANIFEST_FILE, Cache, artifact_key, find_artifact, key_contents
+from inlay.runtime.layers import cut_layers
 from inlay.runtime.publish import publish
 from inlay.runtime.weights import build_weight_map, read_weight_map
 from inlay.specs.artifact import LowerRequest, stage_interface
+from inlay.specs.stage import StageShape
 
 Progress = Callable[[dict[str, Any]], object]
 
@@ -126,11 +130,14 @@ def lower_stage(
         for key, (name, request) in zip(keys, wanted, strict=True):
             if key in missing and key not in spent:
                 begun = time.monotonic()
-                with step(f"lower {name}"):
+                with step(_step_name(name, request)):
                     contents = key_contents(
                         folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts
                     )
-                    _lower_one(stage, exported, name=name, request=request, directory=cache.artifact(key), contents=contents)
+                    piece, shape = _piece(stage, exported, request)
+                    _lower_one(
+                        stage, piece, shape, name=name, request=request, directory=cache.artifact(key), contents=contents
+                    )
                 spent[key] = time.monotonic() - begun
     artifacts = tuple(
         LoweredArtifact(backend=name, key=key, directory=str(cache.artifact(key)), seconds=spent.get(key, 0.0))
@@ -139,8 +146,31 @@ def lower_stage(
     return Lowered(artifacts=artifacts, weights=str(weights), model_digest=digest, seconds=seconds)
 
 
+def _piece(stage: Stage, exported: Any, request: LowerRequest) -> tuple[Any, StageShape]:
+    """The stage itself, or what is cut out of it for the layers asked for, with its geometry."""
+    if request.layers is None:
+        return exported, stage.shape
+    first, end = request.layers
+    program = summarize(exported, f"model type {stage.model_type!r}")
+    piece = cut_layers(program, stage.shape, first=first, end=end)
+    by_name = {node.name: node for node in exported.graph.nodes}
+    nodes, inputs, outputs = ([by_name[name] for name in names] for names in (piece.nodes, piece.inputs, piece.outputs))
+    return extract(exported, nodes, outputs, inputs=inputs), piece.shape
+
+
+def _step_name(name: str, request: LowerRequest) -> str:
+    return f"lower {name}" if request.layers is None else f"lower {name} layers {request.layers[0]} to {request.layers[1] - 1}"
+
+
 def _lower_one(
-    stage: Stage, exported: Any, *, name: str, request: LowerRequest, directory: Path, contents: Mapping[str, Any]
+    stage: Stage,
+    exported: Any,
+    shape: StageShape,
+    *,
+    name: str,
+    request: LowerRequest,
+    directory: Path,
+    contents: Mapping[str, Any],
 ) -> None:
     """Lower through one backend into a temporary folder and publish it with its manifest."""
     found = backend(name)
@@ -154,7 +184,7 @@ def _lower_one(
         raise UnsupportedError(f"backend {name} does not take node {refused[0].node!r}: {refused[0].reason}")
 
     def fill(folder: Path) -> None:
-        manifest = found.lower(exported, interface=stage_interface(stage.shape), request=request, directory=folder)
+        manifest = found.lower(exported, interface=stage_interface(shape), request=request, directory=folder)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         (folder / KEY_FILE).write_text(json.dumps(contents, indent=1, sort_keys=True))
 

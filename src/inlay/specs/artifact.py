@@ -62,7 +62,8 @@ class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a lowering must produce: precision, the sizes it must run, the threads it will be given.
 
     For a framework that runs declared sizes only, `buckets` are those of a stage and `points` those of any other
-    program, each a size by symbol. `ranges` bounds each symbol, both ends included, where the program does.
+    program, each a size by symbol. `ranges` bounds each symbol, both ends included, where the program does. `layers` asks
+    for the piece of a stage that owns layers first to end, not included (None = all of them).
     """
 
     precision: Precision = Precision()
@@ -70,6 +71,7 @@ class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[dict[str, int], ...] = ()
     ranges: dict[str, tuple[int, int]] = {}
     threads: int = 1
+    layers: tuple[int, int] | None = None
 
 
 class WeightReference(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,10 +21,10 @@ from inlay.hardware import (
     describe_cluster,
     load_cluster,
     parse_cluster,
-    parse_place,
     read_document,
 )
 from inlay.specs.precision import DTYPES, Precision
+from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 
 ROLES = ("prefill", "decode", "draft", "target")
 DEPLOYMENT_VERSION = 1
@@ -45,7 +45,7 @@ class Parallel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegionPlacement(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of layers on one device: layers first to last, the last not included (None = all)."""
+    """A run of layers on one device: `layers` is [first, end), the end not included (None = all)."""
 
     device: str
     backend: str
@@ -59,12 +59,20 @@ class RegionPlacement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica: what it does (one or several of ROLES) and the regions it runs, in order of the layers."""
+    """One replica: what it does (one or several of ROLES) and the regions it runs, in order of the layers.
+
+    Each region is a process of its own and owns the KV of its layers. Together they hold every layer once, in order.
+    """
 
     roles: tuple[str, ...]
     regions: tuple[RegionPlacement, ...]
     replica: int = 0
     parallel: Parallel = Parallel()
+
+    @property
+    def runner(self) -> str:
+        """What the scheduler and requests call it: its places joined by "+"."""
+        return "+".join(str(region.place) for region in self.regions)
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,26 +160,27 @@ def deployment_from_roles(
     chunk: int = 256,
     capacities: Sequence[int] | None = None,
     precision: Precision | Mapping[str, Precision] = Precision(),
+    depth: int | None = None,
 ) -> Deployment:
-    """A deployment of `--role` options such as "prefill=xeon:0/openvino" or "prefill,decode=xeon:0/openvino".
+    """A deployment of `--role` options such as "prefill=xeon:0/openvino", or "decode=xeon:0/openvino@0-11+xeon:1/null@12-".
 
-    Options that name the same place are one replica with several roles; a role at two places is two replicas.
-    `precision` may differ by place. Raises DeploymentError.
+    Options that name the same places are one replica with several roles; a role at two places is two replicas.
+    `precision` may differ by place. `depth` is the number of layers of the model. Raises DeploymentError.
     """
-    wanted: dict[Place, list[str]] = {}
+    wanted: dict[tuple[PlacedLayers, ...], list[str]] = {}
     for option in roles:
-        names, place = _parse_role(option)
+        names, placed = parse_role(option, known=ROLES, depth=depth)
         for name in names:
-            if name in wanted.setdefault(place, []):
-                raise DeploymentError(f"role {name!r} is given twice at {place}", hint="remove one, or choose another device")
-            wanted[place].append(name)
+            if name in wanted.setdefault(placed, []):
+                where = "+".join(map(write_region, placed))
+                raise DeploymentError(f"role {name!r} is given twice at {where}", hint="remove one, or choose another device")
+            wanted[placed].append(name)
     entries: list[Role] = []
-    for place, names in wanted.items():
-        chosen = precision if isinstance(precision, Precision) else precision.get(str(place), Precision())
-        region = RegionPlacement(device=place.device, backend=place.backend, precision=chosen)
+    for placed, names in wanted.items():
         ordered = tuple(name for name in ROLES if name in names)
         replica = sum(1 for entry in entries if set(entry.roles) & set(ordered))
-        entries.append(Role(roles=ordered, regions=(region,), replica=replica))
+        regions = tuple(_placement(item, precision) for item in placed)
+        entries.append(Role(roles=ordered, regions=regions, replica=replica))
     deployment = Deployment(
         model=model,
         cluster=cluster,
@@ -181,8 +190,13 @@ def deployment_from_roles(
         chunk=min(chunk, context),
         capacities=tuple(capacities) if capacities is not None else choose_capacities(context),
     )
-    check_deployment(deployment, source="the roles given")
+    check_deployment(deployment, source="the roles given", depth=depth)
     return deployment
+
+
+def _placement(item: PlacedLayers, precision: Precision | Mapping[str, Precision]) -> RegionPlacement:
+    chosen = precision if isinstance(precision, Precision) else precision.get(str(item.place), Precision())
+    return RegionPlacement(device=item.place.device, backend=item.place.backend, layers=item.layers, precision=chosen)
 
 
 def choose_capacities(context: int) -> tuple[int, ...]:
@@ -194,8 +208,9 @@ def choose_capacities(context: int) -> tuple[int, ...]:
     return (*sizes, -(-context // 16) * 16)
 
 
-def check_deployment(deployment: Deployment, *, source: str) -> None:
-    """Raise DeploymentError for what cannot be true: names not in its cluster, roles twice, sizes that do not fit."""
+def check_deployment(deployment: Deployment, *, source: str, depth: int | None = None) -> None:
+    """Raise DeploymentError for what cannot be true: names not in its cluster, roles twice, sizes that do not fit, layers
+    of a role missing or double. `depth` is the number of layers of the model, where it is known."""
     if deployment.version != DEPLOYMENT_VERSION:
         raise DeploymentError(f"{source}: version is {deployment.version}, expected {DEPLOYMENT_VERSION}", hint="write it anew")
     _check_sizes(deployment, source)
@@ -220,6 +235,7 @@ def check_deployment(deployment: Deployment, *, source: str) -> None:
             )
         for region in role.regions:
             _check_region(deployment.cluster, region, where)
+        _check_layers(role, where, depth)
 
 
 def _check_sizes(deployment: Deployment, source: str) -> None:
@@ -260,16 +276,23 @@ def _check_region(cluster: Cluster, region: RegionPlacement, where: str) -> None
             raise DeploymentError(f"{where}: precision {name} is {value!r}, expected one of {list(DTYPES)}", hint="correct it")
 
 
-def _parse_role(option: str) -> tuple[list[str], Place]:
-    """`"prefill,decode=xeon:0/openvino"` as names and place."""
-    text, equals, place = option.partition("=")
-    names = text.split(",")
-    if not equals or any(name not in ROLES for name in names):
+def _check_layers(role: Role, where: str, depth: int | None) -> None:
+    """The regions of a role hold every layer once, in order."""
+    hint = "for example [0, 12] and [12, 24]: each region begins where the one before ends"
+    if len(role.regions) == 1 and role.regions[0].layers is None:
+        return
+    at = 0
+    for region in role.regions:
+        if region.layers is None:
+            raise DeploymentError(f"{where} has {len(role.regions)} regions and no layers at {region.place}", hint=hint)
+        first, end = region.layers
+        if first != at:
+            missing = f"layer {at} is nowhere" if first > at else f"layer {first} is there twice"
+            raise DeploymentError(
+                f"{where} has layers {[first, end]} at {region.place}, expected [{at}, ...]: {missing}", hint=hint
+            )
+        at = end
+    if depth is not None and at != depth:
         raise DeploymentError(
-            f"role is {option!r}, expected ROLE=DEVICE/BACKEND with a role of {list(ROLES)}",
-            hint="for example --role prefill=xeon:0/openvino",
+            f"{where} ends with layer {at - 1}, expected {depth - 1}: the model has {depth} layers", hint=hint
         )
-    try:
-        return names, parse_place(place)
-    except ClusterError as cause:
-        raise DeploymentError(f"role {option!r}: {cause.message}", hint=cause.hint) from cause

@@ -1,4 +1,8 @@
-"""Messages between the engine and one device process. Sequences are numbers; text never gets this far."""
+"""Messages between the engine and one device process. Sequences are numbers; text never gets this far.
+
+The scheduler speaks of runners. Where several processes make one runner, each owns a run of layers, all of them are told
+the same, and `engine.replica` joins what they answer.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +66,11 @@ class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
     """What ties a KV transfer to one attempt of one request: both ends must hold the same values.
 
     `nonce` is 16 random bytes; `chain` the salted hash of the tokens whose KV travels; `lease` seconds.
+
+    The scheduler knows runners and whole transfers. Between the processes of two runners travel parts of one: for each
+    pair of regions that have layers in common a transfer of its own, whose binding names the two processes with their
+    epochs, the common `layers` (first to end, not included) and, as `part_of`, the scheduler's transfer. Rows go on
+    naming the latter. The digest that ends a part covers its binding, and with it all of this.
     """
 
     transfer: int
@@ -78,6 +87,8 @@ class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
     lease: float
     tenant: str = ""
     adapter: str = ""
+    part_of: int | None = None
+    layers: tuple[int, int] | None = None
 
 
 class OpenTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
@@ -110,9 +121,10 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
-    """A device has loaded and can take batches."""
+    """A device process has loaded, is connected with its neighbours, and can take batches. `place` is its own; `stage`
+    the layers it owns."""
 
-    runner: str
+    place: str
     epoch: int
     framework: str
     framework_version: str
@@ -134,7 +146,9 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
-    """A batch ended. Times are of the monotonic clock of the host; `prompt_tokens` is the runner's own count."""
+    """A batch ended. Times are of the monotonic clock of the host; `prompt_tokens` is the runner's own count.
+
+    Results of a process whose layers do not end the model hold no tokens."""
 
     batch: int
     results: tuple[RowResult, ...]

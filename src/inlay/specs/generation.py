@@ -134,18 +134,29 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
     text: str
 
 
-class RunnerDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """One running replica: its place, framework, roles, precision and process."""
+class RegionDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One device process of a replica: its place and framework, the layers it owns (first to end, not included), its
+    precision and process."""
 
     place: str
     device: str
     framework: str
     version: str
-    roles: tuple[str, ...]
+    layers: tuple[int, int]
     precision: dict[str, str]
     pid: int
     alive: bool
     epoch: int
+
+
+class RunnerDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One running replica: its name (its places joined by "+"), what it does, whether all of it lives, and its regions
+    in the order of their layers."""
+
+    place: str
+    roles: tuple[str, ...]
+    alive: bool
+    regions: tuple[RegionDescription, ...]
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, tag="description"):

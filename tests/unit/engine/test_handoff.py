@@ -39,13 +39,13 @@ class Pool:
         self.keys = [rng.normal(size=(4, 64, item.key_heads, item.key_dim)).astype("f4") for item in LAYERS]
         self.values = [rng.normal(size=(4, 64, item.value_heads, item.value_dim)).astype("f4") for item in LAYERS]
 
-    def export_kv(self, slot: SlotAddress, start: int, count: int) -> list[tuple[Any, Any]]:
+    def export_kv(self, slot: SlotAddress, start: int, count: int, layers: Any = None) -> list[tuple[Any, Any]]:
         rows = slice(start, start + count)
-        pairs = zip(self.keys, self.values, strict=True)
-        return [(k[slot.index, rows].copy(), v[slot.index, rows].copy()) for k, v in pairs]
+        own = range(len(LAYERS)) if layers is None else layers
+        return [(self.keys[i][slot.index, rows].copy(), self.values[i][slot.index, rows].copy()) for i in own]
 
-    def import_kv(self, slot: SlotAddress, start: int, pages: Any) -> None:
-        for layer, (keys, values) in enumerate(pages):
+    def import_kv(self, slot: SlotAddress, start: int, pages: Any, layers: Any) -> None:
+        for layer, (keys, values) in zip(layers, pages, strict=True):
             self.keys[layer][slot.index, start : start + len(keys)] = keys
             self.values[layer][slot.index, start : start + len(values)] = values
 

@@ -149,9 +149,10 @@ def test_two_replicas_of_one_number_unknown_precision_and_empty_layers_are_refus
 
 def test_a_dump_reads_back_as_the_same_deployment_and_the_same_text(deployment: Deployment, tmp_path: Path) -> None:
     region = RegionPlacement(device="xeon:0", backend="openvino", layers=(0, 3), precision=Precision(kv="bfloat16"))
+    after = RegionPlacement(device="xeon:1", backend="null", layers=(3, 5))
     full = msgspec.structs.replace(
         deployment,
-        roles=(*deployment.roles, Role(roles=("draft", "target"), regions=(region, region), parallel=Parallel(tp=2))),
+        roles=(*deployment.roles, Role(roles=("draft", "target"), regions=(region, after), parallel=Parallel(tp=2))),
         tables={"xeon:0/openvino": FileReference(path="tables/a.json", digest="ab" * 32)},
         artifacts={"xeon:0/openvino": FileReference(path="artifacts/é", digest="cd" * 32)},
         adapter="a",

@@ -21,6 +21,7 @@ class ContraryBackend:
 
     name = NAME
     dynamic = False
+    limits_memory = True  # it takes the option `memory` and holds itself to it
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)
