@@ -32,10 +32,11 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The roofline of one kind of device, measured on `device` with `threads` pinned threads.
 
-    `products` are operations a second (a multiplication and an addition are two) of a square matrix product, by dtype;
-    `memory` bytes a second by direction, "copy" counting what is read and what is written; `array` the bytes of the arrays
-    that were gone through, `cache` those of the last cache (0 = not known). `absent` says why a figure is not there.
-    `chip` is what the machine calls itself, `versions` what it was measured with, `taken` an ISO date.
+    `products` are operations a second (a multiplication and an addition are two) of a square matrix product, by dtype, and
+    `sides` the sides of the matrices; `memory` bytes a second by direction, "copy" counting what is read and what is written;
+    `array` the bytes of the arrays that were gone through, `cache` those of the last cache (0 = not known). `absent` says why
+    a figure is not there. `chip` is what the machine calls itself, `load` how many threads wanted to run in the minute before,
+    `versions` what it was measured with, `taken` an ISO date.
     """
 
     kind: str
@@ -44,11 +45,13 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cores: int
     threads: int
     products: dict[str, Spread]
+    sides: dict[str, int]
     memory: dict[str, Spread]
     array: int
     cache: int
     absent: dict[str, str]
     versions: dict[str, str]
+    load: float
     taken: str
     grade: str = "measured"
     version: int = ROOFLINE_VERSION
@@ -89,7 +92,7 @@ class MeasuredLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `relation` is "same device", "same zone" or "other zone" (of memory). `small` and `large` are seconds of one message of
     so many bytes: copied in, taken out into an array at the other end and acknowledged, by Python at both ends.
-    `latency` and `bandwidth` are the line through the two medians.
+    `latency` and `bandwidth` are the line through the two medians. `load` is as in DeviceProfile.
     """
 
     ends: tuple[str, str]
@@ -101,6 +104,7 @@ class MeasuredLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     large: Spread
     latency: float
     bandwidth: float
+    load: float
     taken: str
     grade: str = "measured"
     version: int = ROOFLINE_VERSION
@@ -143,3 +147,29 @@ def check_spread(name: str, found: Spread, *, rate: bool) -> None:
             f"figure {name!r} has best {found.best}, quartiles {found.low}, {found.median}, {found.high} of "
             f"{found.samples} samples, expected them above zero and in order"
         )
+
+
+class MachineFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known by measurement of the devices of a cluster: profiles by device name, links between kinds of device.
+
+    `absent` says by device why it has no profile; `damaged` are kept files that cannot be used, each named, with the reason.
+    """
+
+    profiles: dict[str, DeviceProfile] = {}
+    links: tuple[MeasuredLink, ...] = ()
+    absent: dict[str, str] = {}
+    damaged: tuple[str, ...] = ()
+
+    def rooflines(self) -> tuple[Roofline, ...]:
+        """One for each kind of device, for deciders."""
+        found = {profile.kind: profile.roofline() for profile in self.profiles.values()}
+        return tuple(item for item in found.values() if item is not None)
+
+    def link_profiles(self) -> tuple[LinkProfile, ...]:
+        """One for each pair of kinds, between different devices; across zones where that is slower."""
+        found: dict[tuple[str, str], MeasuredLink] = {}
+        for link in self.links:
+            other = found.get(link.kinds)
+            if link.relation != "same device" and (other is None or link.large.median > other.large.median):
+                found[link.kinds] = link
+        return tuple(link.profile() for link in found.values())
