@@ -13,6 +13,7 @@ from inlay.backends.buffer import region_of
 from inlay.backends.contrary.support import NAME
 from inlay.backends.seam import Array, Buffer
 from inlay.errors import DeviceError, OutOfMemoryError
+from inlay.models import numpy_dtype
 
 BLOCK = 16
 
@@ -84,7 +85,7 @@ class ContraryBuffer:
     def read(self, at: tuple[slice, ...] = ()) -> Array:
         """A fresh copy; see the seam."""
         view = self._tokens() if self._blocked else self._kept
-        return np.array(view[at], dtype=self.dtype, order="C")
+        return np.array(view[at], dtype=numpy_dtype(self.dtype), order="C")
 
     def rows(self, first: int, count: int) -> ContraryBuffer:
         """A view of `count` entries of the first axis; the same object each time."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from inlay.backends.seam import Array, Buffer
 from inlay.errors import DeviceError, OutOfMemoryError
+from inlay.models import numpy_dtype
 
 ALIGNMENT = 64
 SCATTER_WIDTH = 4  # up to this many tokens a row one fancy assignment is faster than a copy for each row
@@ -21,7 +22,7 @@ SCATTER_WIDTH = 4  # up to this many tokens a row one fancy assignment is faster
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> Array:
     """A zeroed array whose first byte lies on a 64-byte boundary. Raises OutOfMemoryError."""
-    kind = np.dtype(dtype)
+    kind = numpy_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     try:
         raw = np.zeros(size + ALIGNMENT, np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from inlay.errors import UnsupportedError
@@ -32,19 +32,21 @@ def availability(backend: str, packages: tuple[str, ...]) -> Availability:
     return Availability(backend=backend, available=True, framework=packages[0], version=package_version(packages[0]) or "")
 
 
-def fingerprint(packages: tuple[str, ...]) -> dict[str, str]:
-    """What an artifact depends on when it is loaded: package versions, our lowering, the machine."""
+def fingerprint(packages: tuple[str, ...], *, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What an artifact depends on when it is loaded: package versions, our lowering, the machine, what the backend adds."""
     versions = {package: package_version(package) or "absent" for package in packages}
-    return {**versions, "inlay-lowering": LOWERING_VERSION, "machine": platform.machine()}
+    return {**versions, "inlay-lowering": LOWERING_VERSION, "machine": platform.machine(), **(extra or {})}
 
 
-def judge(manifest: ArtifactManifest, backend: str, packages: tuple[str, ...]) -> str:
+def judge(
+    manifest: ArtifactManifest, backend: str, packages: tuple[str, ...], *, extra: Mapping[str, str] | None = None
+) -> str:
     """ "optimal" where the fingerprint is what is here now, "recompile" where it is not, "unsupported" for a stranger."""
     if manifest.backend != backend:
         return "unsupported"
     if manifest.version != MANIFEST_VERSION:
         return "recompile"
-    return "optimal" if manifest.fingerprint == fingerprint(packages) else "recompile"
+    return "optimal" if manifest.fingerprint == fingerprint(packages, extra=extra) else "recompile"
 
 
 def file_digest(path: Path) -> str:
@@ -61,12 +63,13 @@ def describe(
     interface: Interface,
     request: LowerRequest,
     weights: Iterable[str],
+    extra: Mapping[str, str] | None = None,
 ) -> ArtifactManifest:
     """The manifest of a lowered program whose code is all that lies in `directory`."""
     return ArtifactManifest(
         version=MANIFEST_VERSION,
         backend=backend,
-        fingerprint=fingerprint(packages),
+        fingerprint=fingerprint(packages, extra=extra),
         precision=request.precision,
         inputs=interface.inputs,
         outputs=interface.outputs,

@@ -39,8 +39,10 @@ def check_sizes(ports: Sequence[Port], bound: Sequence[Buffer | None], sizes: Ma
                 )
 
 
-def check_dynamic(sizes: Mapping[str, int]) -> None:
-    """Raise UnsupportedError for a size below 1, which no captured program has."""
+def check_dynamic(sizes: Mapping[str, int], ranges: Mapping[str, tuple[int, int]] | None = None) -> None:
+    """Raise UnsupportedError for a size below 1, which no captured program has, or outside its declared range."""
     for symbol, size in sizes.items():
-        if size < 1:
-            raise UnsupportedError(f"size {symbol} = {size}, expected at least 1")
+        low, high = (ranges or {}).get(symbol, (1, size))
+        if size < 1 or not low <= size <= high:
+            expected = f"{low} to {high}" if ranges and symbol in ranges else "at least 1"
+            raise UnsupportedError(f"size {symbol} = {size}, expected {expected}")

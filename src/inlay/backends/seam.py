@@ -77,7 +77,12 @@ class Asynchronous(Protocol):
 
 
 class Backend(Protocol):
-    """One framework. Importing its folder imports no SDK. One that is not `dynamic` runs declared buckets only."""
+    """One framework. Importing its folder imports no SDK. One that is not `dynamic` runs declared sizes only.
+
+    Optional attributes: `lowered_with`, further packages that lowering depends on; `bakes_threads`, true where their number
+    is part of the code; `machine()`, what else the code depends on (a compiler, instruction sets); `limits_memory`, true
+    for one that takes the option `memory`.
+    """
 
     name: str
     dynamic: bool

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import queue
 import threading
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from inlay.backends.arena import ContraryBuffer, DeviceMemory, Lease, physical_shape
 from inlay.backends.contrary.support import NAME
 from inlay.backends.ports import check_buffer, check_shape, check_sizes
-from inlay.backends.seam import Array, Buffer
+from inlay.backends.seam import Buffer
+from inlay.backends.tensors import array_of, tensor_of
 from inlay.backends.weights import map_weights
 from inlay.errors import ArtifactError, DeviceError, InlayError, InputError, UnsupportedError
 from inlay.graph.capture import load_graph
@@ -55,7 +54,7 @@ class ContraryExecutable:
     def allocate(self, port: int, shape: tuple[int, ...]) -> ContraryBuffer:
         check_shape(self._ports[port], shape)
         dtype, blocked = self._ports[port].dtype, port in self._pasts
-        stored = self._kv if blocked or port in self._fresh else np.dtype(dtype)
+        stored = self._kv if blocked or port in self._fresh else numpy_dtype(dtype)
         lease = self.memory.take(math.prod(physical_shape(shape, blocked=blocked)) * stored.itemsize)
         return ContraryBuffer(shape, dtype, blocked=blocked, stored=stored, lease=lease)
 
@@ -110,12 +109,12 @@ class ContraryExecutable:
 
     def _compute(self) -> None:
         count = len(self.inputs)
-        given = [torch.from_numpy(buffer.read()) for buffer in self._bound[:count] if buffer is not None]
+        given = [tensor_of(buffer.read()) for buffer in self._bound[:count] if buffer is not None]
         with torch.no_grad():
             results = self._function(*self._weights, *given)
         for buffer, result in zip(self._bound[count:], results, strict=True):
             if buffer is not None:
-                buffer.write(result.contiguous().numpy())
+                buffer.write(array_of(result))
 
 
 def load(
@@ -132,7 +131,7 @@ def load(
         raise ArtifactError(f"artifact {str(directory)!r} has no buckets and no points, one of which {NAME} needs")
     torch.set_num_threads(threads)
     function = load_graph(directory / GRAPH_FILE)
-    copies = [_copy(array) for array in map_weights(weights, names=manifest.weights).values()]
+    copies = [tensor_of(array).clone() for array in map_weights(weights, names=manifest.weights).values()]
     memory = DeviceMemory(None if limit is None else int(limit))
     return ContraryExecutable(function, copies, memory, manifest=manifest)
 
@@ -153,9 +152,3 @@ def _check_buckets(buckets: ShapeBuckets, sizes: Mapping[str, int]) -> None:
     batch, width = sizes["B"], sizes["T"]
     if sizes.get("R", batch) not in (batch, batch * width):
         raise UnsupportedError(f"{NAME} gives logits for R = {batch} or {batch * width} rows here, got {sizes['R']}")
-
-
-def _copy(array: Array) -> torch.Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        return torch.from_numpy(array).clone()

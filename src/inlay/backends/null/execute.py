@@ -29,6 +29,7 @@ class NullExecutable:
 
     def __init__(self, *, manifest: ArtifactManifest, seconds: Mapping[str, float]) -> None:
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self._ranges = manifest.ranges
         self.report = {"precision": manifest.precision.compute}
         self._stage = manifest.stage
         self._ports = (*self.inputs, *self.outputs)
@@ -48,7 +49,7 @@ class NullExecutable:
 
     def start(self, sizes: Mapping[str, int]) -> None:
         begun = time.monotonic()
-        check_dynamic(sizes)
+        check_dynamic(sizes, self._ranges)
         check_sizes(self._ports, self._bound, sizes)
         arrays = [buffer.array for buffer in self._bound if buffer is not None]
         for array in arrays[len(self.inputs) :]:

@@ -25,6 +25,7 @@ class OnnxruntimeExecutable:
         import onnxruntime
 
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self._ranges = manifest.ranges
         self.report = report
         self._ports = (*self.inputs, *self.outputs)
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
@@ -57,7 +58,7 @@ class OnnxruntimeExecutable:
 
     def run(self, sizes: Mapping[str, int]) -> None:
         if self._checked != sizes:
-            check_dynamic(sizes)
+            check_dynamic(sizes, self._ranges)
             check_sizes(self._ports, self._bound, sizes)
             self._checked = dict(sizes)
         try:

@@ -27,6 +27,7 @@ class OpenvinoExecutable:
 
     def __init__(self, openvino: Any, compiled: Any, *, manifest: ArtifactManifest, keep: list[Array], report: dict[str, str]):
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self._ranges = manifest.ranges
         self.report = report
         self._ports = (*self.inputs, *self.outputs)
         self._tensor = lambda array: openvino.Tensor(array, shared_memory=True)
@@ -57,7 +58,7 @@ class OpenvinoExecutable:
 
     def run(self, sizes: Mapping[str, int]) -> None:
         if self._checked != sizes:
-            check_dynamic(sizes)
+            check_dynamic(sizes, self._ranges)
             check_sizes(self._ports, self._bound, sizes)
             self._checked = dict(sizes)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from inlay.backends.buffer import HostBuffer
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
 from inlay.backends.reference.support import NAME
-from inlay.backends.seam import Array, Buffer
+from inlay.backends.seam import Buffer
+from inlay.backends.tensors import tensor_of
 from inlay.backends.weights import map_weights
 from inlay.errors import DeviceError, InputError
 from inlay.graph.capture import load_graph
@@ -27,6 +27,7 @@ class ReferenceExecutable:
         self, program: Callable[..., tuple[torch.Tensor, ...]], weights: list[torch.Tensor], *, manifest: ArtifactManifest
     ) -> None:
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
+        self._ranges = manifest.ranges
         self.report = {"precision": "float32", "threads": str(torch.get_num_threads())}
         self._ports = (*self.inputs, *self.outputs)
         self._program, self._weights = program, weights
@@ -43,9 +44,9 @@ class ReferenceExecutable:
         self._bound[port] = buffer
 
     def run(self, sizes: Mapping[str, int]) -> None:
-        check_dynamic(sizes)
+        check_dynamic(sizes, self._ranges)
         check_sizes(self._ports, self._bound, sizes)
-        tensors = [buffer.handle(NAME, torch.from_numpy) for buffer in self._bound if buffer is not None]
+        tensors = [buffer.handle(NAME, tensor_of) for buffer in self._bound if buffer is not None]
         count = len(self.inputs)
         try:
             with torch.no_grad():
@@ -69,10 +70,4 @@ def load(
     torch.set_num_threads(threads)
     program = load_graph(directory / GRAPH_FILE)
     arrays = map_weights(weights, names=manifest.weights)
-    return ReferenceExecutable(program, [_tensor(array) for array in arrays.values()], manifest=manifest)
-
-
-def _tensor(array: Array) -> torch.Tensor:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        return torch.from_numpy(array)
+    return ReferenceExecutable(program, [tensor_of(array) for array in arrays.values()], manifest=manifest)
