@@ -23,6 +23,7 @@ from inlay.runtime.measure import PATIENCE, WARM_UP_RUNS, check_jobs, interleave
 from inlay.workers import Worker, WorkerSpec, start, stop_all
 
 LOAD_SECONDS = 600.0
+GRACE_SECONDS = 5.0
 _LINE = 65536
 
 
@@ -92,9 +93,7 @@ def compare(
             turns = {name: remotes[name].timed_turn(patience) for name in names if name not in failures}
             samples = interleave(turns, rounds=rounds, seconds=seconds, failed=failed)
         finally:
-            for remote in remotes.values():
-                remote.close()
-            stop_all([remote.worker for remote in remotes.values()])
+            _end(list(remotes.values()))
     for name in samples:
         progress(name, "done")
     return Comparison(samples={name: tuple(taken) for name, taken in samples.items()}, failures=failures)
@@ -196,6 +195,7 @@ class _Remote:
             try:
                 part = self._link.recv(_LINE)
             except TimeoutError:
+                self.worker.kill()
                 raise DeviceError(f"candidate {self._name!r} did not answer within {seconds:g} s") from None
             except OSError:
                 part = b""
@@ -216,6 +216,16 @@ class _Remote:
         while self.worker.alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.worker.lost()
+
+
+def _end(remotes: Sequence[_Remote]) -> None:
+    """Hang up, let the programs end what they have started themselves, and end those that do not."""
+    for remote in remotes:
+        remote.close()
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(remote.worker.alive() for remote in remotes) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop_all([remote.worker for remote in remotes])
 
 
 def _say(link: socket.socket, line: _Line) -> None:

@@ -34,6 +34,7 @@ WARM_UP_RUNS = 2
 PATIENCE = 180.0
 POLL_SECONDS = 0.02
 MOST_JOBS = 32
+PROGRAM = "inlay.runtime.measure:main"
 DEFAULT_MEMORY = 4 << 30
 Name = TypeVar("Name", bound=Hashable)
 
@@ -268,6 +269,9 @@ def measure(
     "loading", "timing", "done", "failed". Raises InputError for jobs that do not belong to this device, ClusterError for
     cores that are not here. Call it from a thread that lives until it returns.
     """
+    for name, value in (("rounds", rounds), ("seconds", seconds), ("patience", patience)):
+        if not value > 0:
+            raise InputError(f"{name} is {value}, expected more than zero")
     check_local(cluster)
     check_jobs(jobs, device, cluster)
     found = cluster.device(device)
@@ -285,7 +289,7 @@ def measure(
                 )
                 spec = WorkerSpec(
                     name=f"measure {device}/{rest[0].backend}",
-                    program="inlay.runtime.measure:main",
+                    program=PROGRAM,
                     run_directory=directory,
                     config=msgspec.to_builtins(config),
                     cores=found.cores,
