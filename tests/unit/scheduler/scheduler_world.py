@@ -9,6 +9,7 @@ from inlay.scheduler import State, step
 from inlay.specs.device import (
     AbortTransfer,
     BatchDone,
+    DeviceToEngine,
     ExpectTransfer,
     KvArrived,
     KvFailed,
@@ -30,6 +31,7 @@ from inlay.specs.schedule import (
     Lost,
     Placed,
     Recompute,
+    RunnerFacts,
     Send,
     SequenceRequest,
     Tick,
@@ -84,7 +86,7 @@ class World:
         for command in step(self.state, event, self.now):
             match command:
                 case Send(runner=runner, message=message):
-                    self.pending.append((runner, message))
+                    self.tell(runner, message)
                 case Emit(sequence=number, sampled=sampled):
                     self.tokens.setdefault(number, []).append(sampled.token)
                 case Finish() | Fail():
@@ -94,6 +96,24 @@ class World:
                     self.placed[command.sequence] = command
                 case Recompute():
                     self.recomputed.append(command)
+
+    def tell(self, runner: str, message: object) -> None:
+        """A message is on its way to a device."""
+        self.pending.append((runner, message))
+
+    def answer(self, runner: str, message: DeviceToEngine) -> None:
+        """A device says something."""
+        self.feed(Answered(runner, message))
+
+    def facts_of(self, runner: str) -> RunnerFacts:
+        return self.state.runners[runner].facts
+
+    def samples(self, runner: str) -> bool:
+        return True
+
+    def transfers_of(self, runner: str, number: int | None) -> list[int]:
+        """What the rows of this transfer are sent on."""
+        return [] if number is None or number not in self.exported else [number]
 
     def request(self, prompt: tuple[int, ...], **fields: object) -> SequenceRequest:
         self.sequences += 1
@@ -145,7 +165,7 @@ class World:
 
     def submit(self, runner: str, batch: Submit) -> None:
         self.batches.append(batch)
-        facts = self.state.runners[runner].facts
+        facts = self.facts_of(runner)
         assert batch.first >= 0 and batch.first + batch.count <= facts.slots
         assert not facts.batches or batch.count in facts.batches
         results = []
@@ -159,14 +179,14 @@ class World:
             assert len(content) == row.past_length, "rows that were never written are taken for valid"
             content = content + list(row.tokens)
             self.slots[key] = content
-            if row.transfer is not None and row.transfer in self.exported:
-                self.exported[row.transfer] += row.tokens
+            for transfer in self.transfers_of(runner, row.transfer):
+                self.exported[transfer] += row.tokens
                 if row.commit:
-                    self.pending.append((self.destinations[row.transfer], Delivery(row.transfer)))
-            sampled = None if row.sample is None else SampledToken(token=next_token(content))
+                    self.pending.append((self.destinations[transfer], Delivery(transfer)))
+            sampled = SampledToken(token=next_token(content)) if row.sample is not None and self.samples(runner) else None
             results.append(RowResult(sequence=row.sequence, sampled=sampled))
         done = BatchDone(batch=batch.batch, results=tuple(results), started=self.now, ended=self.now, prompt_tokens=0)
-        self.feed(Answered(runner, done))
+        self.answer(runner, done)
 
     def deliver(self, transfer: int) -> None:
         """The pages arrive in one piece, after all that the destination was told before, or a check fails."""
@@ -176,13 +196,13 @@ class World:
         runner, number = expected.binding.destination, expected.binding.sequence
         if self.random.random() < self.kv_fault_share:
             failed = KvFailed(transfer=transfer, sequence=number, cause="checksum", message="planted")
-            self.feed(Answered(runner, failed))
+            self.answer(runner, failed)
             return
         self.slots[runner, expected.slot] = list(self.exported[transfer])
         arrived = KvArrived(
             transfer=transfer, sequence=number, tokens=expected.binding.tokens, size=0, chunks=1, started=0.0, ended=0.0
         )
-        self.feed(Answered(runner, arrived))
+        self.answer(runner, arrived)
 
     def tick(self, seconds: float) -> None:
         self.now += seconds
