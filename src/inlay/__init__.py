@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncLLM", "deployment", "devices", "open_gateway", "start", "timeline"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "capture",
+    "compile",
+    "deployment",
+    "devices",
+    "load",
+    "open_gateway",
+    "partition",
+    "start",
+    "timeline",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,12 +6,12 @@ import sys
 
 import typer
 
-from inlay.cli import devices, generate, serve, timeline
+from inlay.cli import compile, devices, explain, generate, run, serve, timeline
 from inlay.errors import InlayError
 
 app = typer.Typer(
     name="inlay",
-    help="One model over unlike chips, behind one endpoint.",
+    help="One model over unlike chips: language models behind one endpoint, any PyTorch module as a stitched program.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,6 +19,10 @@ app = typer.Typer(
 app.command("devices")(devices.devices)
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)
+app.command("compile")(compile.compile)
+app.command("explain")(explain.explain)
+app.command("run")(run.run)
+app.command("verify")(run.verify)
 app.command("timeline")(timeline.timeline)
 
 
