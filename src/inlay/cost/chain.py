@@ -52,10 +52,15 @@ class Chain:
     def crossings(self) -> tuple[Crossing, ...]:
         """Every value that goes from block to block, in the order of its making.
 
-        Raises InputError for an input of a block that nobody before it makes.
+        Raises InputError for blocks out of order and for an input of a block that nobody before it makes.
         """
         readers: dict[str, list[int]] = {}
-        for block in self.blocks:
+        for position, block in enumerate(self.blocks):
+            if block.index != position:
+                raise InputError(
+                    f"block {block.name!r} has index {block.index}, expected {position}",
+                    hint="blocks are given in the order in which they run",
+                )
             for name in block.inputs:
                 made = self.producers.get(name)
                 if made is not None and made[0] < block.index:

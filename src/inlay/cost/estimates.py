@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from inlay.specs.profile import GRADES, Estimate, Profile
 
+NEGLIGIBLE = 0.01
 NOTHING = Estimate(value=0.0, low=0.0, high=0.0, grade="measured")
 
 
@@ -20,14 +21,19 @@ def weakest(grades: Iterable[str]) -> str:
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:
-    """The sum. Bounds of the intervals are added too, as if all were high or low at once, so that it is never too narrow."""
+    """The sum. Bounds of the intervals are added too, as if all were high or low at once, so that it is never too narrow.
+
+    Its grade is the weakest one of which, with all that is weaker, more than NEGLIGIBLE of the sum is made.
+    """
     held = list(estimates)
-    return Estimate(
-        value=sum(item.value for item in held),
-        low=sum(item.low for item in held),
-        high=sum(item.high for item in held),
-        grade=weakest(item.grade for item in held),
-    )
+    value = sum(item.value for item in held)
+    grade, weak = weakest(item.grade for item in held), 0.0
+    for candidate in reversed(GRADES):
+        weak += sum(item.value for item in held if item.grade == candidate)
+        if weak > NEGLIGIBLE * value:
+            grade = candidate
+            break
+    return Estimate(value=value, low=sum(item.low for item in held), high=sum(item.high for item in held), grade=grade)
 
 
 def repeated(estimate: Estimate, times: int) -> Estimate:

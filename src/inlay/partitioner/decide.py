@@ -89,17 +89,28 @@ def find_floors(offering: Offering, problem: Problem) -> tuple[Floor, ...]:
     free = build(offering, pinned=False)
     floors = []
     for number, place in enumerate(search.places):
-        found = solve(restrict(free, number))
-        if not found.plans:
-            reason = _why_no_floor(offering, free, number)
-            floors.append(Floor(Alternative(place=str(place), reason=reason)))
+        plan = _whole_at(offering, free, number)
+        if plan is None:
+            floors.append(Floor(Alternative(place=str(place), reason=_why_no_floor(offering, free, number))))
             continue
-        plan = price_plan(offering, free, found.plans[0].steps)
-        allowed = solve(restrict(problem, number)).plans
         pin = next((str(pin) for pin in search.pinned.values() if pin.place != place), "")
-        reason = "" if allowed else f"the pin {pin!r} forbids it"
-        floors.append(Floor(Alternative(place=str(place), seconds=plan.seconds, reason=reason), plan if allowed else None))
+        reason = f"the pin '{pin}' forbids it" if pin else ""
+        floors.append(Floor(Alternative(place=str(place), seconds=plan.seconds, reason=reason), None if pin else plan))
     return tuple(floors)
+
+
+def _whole_at(offering: Offering, free: Problem, number: int) -> PricedPlan | None:
+    """The best plan at one place; in one region, unless several are faster beyond the noise."""
+    alone = restrict(free, number)
+    found = solve(alone).plans
+    if not found:
+        return None
+    best = price_plan(offering, free, found[0].steps)
+    single = [step for step in alone.steps[0] if step.end == free.count and not overflow(free, [step])]
+    if len(best.steps) == 1 or not single:
+        return best
+    one = price_plan(offering, free, [min(single, key=lambda step: step.seconds)])
+    return best if beats(best.parts, one.parts) else one
 
 
 def no_plan(offering: Offering, problem: Problem) -> InlayError:
@@ -112,7 +123,7 @@ def no_plan(offering: Offering, problem: Problem) -> InlayError:
             if index not in search.pinned or search.pinned[index].place == place
         ]
         if not any(step.first <= index < step.end for held in problem.steps for step in held):
-            pin = f" where {str(search.pinned[index])!r} pins it" if index in search.pinned else ""
+            pin = f" where '{search.pinned[index]}' pins it" if index in search.pinned else ""
             return UnsupportedError(
                 f"block {block.name!r} can run nowhere{pin}: {'; '.join(reasons)}",
                 hint="offer another place" if not pin else "remove that pin, or offer another place",
@@ -131,12 +142,12 @@ def no_plan(offering: Offering, problem: Problem) -> InlayError:
 def _choose(best: PricedPlan, floor: PricedPlan | None, problem: Problem) -> tuple[PricedPlan, str]:
     """What to ship, and why in a sentence. Ties go to the single place."""
     seconds = format_seconds(best.seconds.value)
-    if len({step.place for step in best.steps}) == 1:
-        return best, f"one place takes all of it: no other plan is faster than its {seconds}"
     if floor is None:
         return best, f"no single place may take all of it; this is the fastest plan that can be, {seconds}"
     where = problem.places[floor.steps[0].place]
     alone = format_seconds(floor.seconds.value)
+    if best.steps == floor.steps:
+        return floor, f"{where} takes all of it, and no other plan is faster than its {alone}"
     if beats(best.parts, floor.parts):
         return best, f"it takes {seconds}, beyond the noise less than the {alone} of {where} alone"
     within = f"{len(best.steps)} regions would take {seconds}, within the noise of the {alone} of {where} alone"

@@ -12,6 +12,7 @@ from inlay.hardware import Place
 from inlay.partitioner.build import Offering, build
 from inlay.partitioner.decide import decide
 from inlay.partitioner.plans import distinct_plans
+from inlay.partitioner.remaining import INFINITE
 from inlay.partitioner.search import BEST_FEW, Run, Search
 from inlay.specs.partition import Partition
 from inlay.specs.profile import Measurement, Wanted
@@ -62,12 +63,17 @@ def _runs(search: Search) -> Wanted | None:
 
 
 def _regions(search: Search) -> Wanted | None:
-    """The regions of the best few plans; each time round, the plans are found anew with what was learned."""
+    """The regions of the best few plans; each time round, the plans are found anew with what was learned.
+
+    Of those but the first, only what looks faster than the best single place does block by block.
+    """
     if search.repairs <= 0:
         return None
-    problem = build(Offering(search))
+    problem, prices = build(Offering(search)), search.prices()
     plans, _ = distinct_plans(problem, BEST_FEW)
-    steps = [step for plan in plans for step in plan.steps]
+    whole = [prices.sequence(0, problem.count, place) for place in search.places if _takes_all(search, place)]
+    limit = min((price.seconds.value for price in whole if isinstance(price, Price)), default=INFINITE)
+    steps = [step for rank, plan in enumerate(plans) for step in plan.steps if rank == 0 or plan.seconds < limit]
     asked = [((step.first, step.end), problem.places[step.place], fused) for step in steps for fused in (True, False)]
     wanted = _wanted(search, asked, stage="regions", reason="the regions of the best plans, whole and block by block")
     if wanted is not None:
@@ -113,12 +119,10 @@ def _takes_all(search: Search, place: Place) -> bool:
 
 
 def _fusing_pays(search: Search, place: Place) -> bool:
-    """Whether at a place the whole is faster than block by block, or the cuts alone cost enough to look."""
+    """Whether at a place the whole is faster than block by block, or cuts cost enough to look; true where nobody knows."""
     prices, count = search.prices(), len(search.chain.blocks)
     fused, sequence = prices.fused(0, count, place), prices.sequence(0, count, place)
-    if not isinstance(sequence, Price):
-        return False
-    limit = sequence.seconds.value * (1.0 - WORTH_FUSING)
-    if isinstance(fused, Price):
-        return fused.seconds.value < limit
-    return prices.handover(place.device).value * (count - 1) > sequence.seconds.value - limit
+    if not isinstance(fused, Price) or not isinstance(sequence, Price):
+        return True
+    cuts = prices.handover(place.device).value * (count - 1)
+    return max(cuts, sequence.seconds.value - fused.seconds.value) > WORTH_FUSING * sequence.seconds.value

@@ -36,7 +36,7 @@ def region_reason(offering: Offering, problem: Problem, plan: PricedPlan, number
     ranked = sorted(possible, key=lambda option: option.whole or 0.0)
     now, here = format_seconds(plan_seconds(problem, plan.steps)), format_seconds(price.seconds.value)
     if pins:
-        return f"pinned here by {pins[0]!r}{_next_best(ranked, now)}"
+        return f"pinned here by '{pins[0]}'{_next_best(ranked, now)}"
     if not ranked:
         refused = [f"{option.answer.place}: {option.answer.reason}" for option in options if option.answer.reason]
         told = "; ".join(refused[:MOST_REASONS]) + ("; ..." if len(refused) > MOST_REASONS else "")
@@ -71,7 +71,7 @@ def _option(offering: Offering, problem: Problem, plan: PricedPlan, number: int,
     pins = [search.pinned[at] for at in range(step.first, step.end) if at in search.pinned]
     broken = next((pin for pin in pins if pin.place != place), None)
     if broken is not None:
-        return Option(Alternative(place=str(place), seconds=price.seconds, reason=f"the pin {str(broken)!r} forbids it"))
+        return Option(Alternative(place=str(place), seconds=price.seconds, reason=f"the pin '{broken}' forbids it"))
     lacking = overflow(problem, steps)
     if lacking:
         return Option(Alternative(place=str(place), seconds=price.seconds, reason=lacking))

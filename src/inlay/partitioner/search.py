@@ -16,8 +16,9 @@ from inlay.specs.precision import Precision
 from inlay.specs.profile import Failure, LinkProfile, Profile, ProfileKey, Roofline
 
 Run = tuple[int, int]
-REPAIRS = 4
+REPAIRS = 3
 BEST_FEW = 3
+"""So many plans are looked at each time round, and so often at most."""
 
 
 @dataclass(eq=False)
@@ -136,8 +137,8 @@ def new_search(
         profiles=dict(profiles or {}),
         repairs=repairs,
     )
-    search.consider(0, len(chain.blocks))
     _ = search.pinned, search.owners, chain.crossings  # what cannot be is told now
+    search.consider(0, len(chain.blocks))
     return search
 
 

@@ -17,6 +17,8 @@ from inlay.partitioner.symmetry import equal_devices
 
 LABEL_LIMIT = 400_000
 """So many labels are made before the proof is given up."""
+DIVE_LIMIT = 50_000
+"""So many more, at least, to find any plan then."""
 
 Holding = tuple[int, int]
 """The device that made a value, and as bits the devices that hold it."""
@@ -83,7 +85,7 @@ class _Search:
         """Go for the end of the chain, cheapest first among those that are furthest."""
         deep = [(-(label.last.end if label.last else 0), estimate, serial, label) for estimate, _, serial, label in heap]
         heapq.heapify(deep)
-        until = self.made + self.limit
+        until = self.made + max(self.limit, DIVE_LIMIT)
         while deep and self.made < until:
             _, _, _, label = heapq.heappop(deep)
             if label.last is not None and label.last.end == self.problem.count:
