@@ -115,7 +115,7 @@ def measure_memory(found: Measured, *, threads: int) -> Measured:
 
 def array_size(cache: int, available: int) -> int:
     """Bytes of each of two arrays. Raises OutOfMemoryError where there is no room for some times the last cache."""
-    wanted = min(max(CACHES * cache, SMALLEST_ARRAY), LARGEST_ARRAY)
+    wanted = max(min(max(CACHES * cache, SMALLEST_ARRAY), LARGEST_ARRAY), FEWEST_CACHES * cache)
     size = min(wanted, available // 4)
     least = max(FEWEST_CACHES * cache, SMALLEST_ARRAY // 4)
     if size < least:
