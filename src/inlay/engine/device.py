@@ -145,6 +145,12 @@ class DeviceProcess:
     def run(self) -> None:
         """Loop until stopped."""
         log.info("%s ready after %.2f s", self._config.place, self._ready.load_seconds)
+        try:
+            self._loop()
+        finally:
+            self._neighbours.close()
+
+    def _loop(self) -> None:
         while self._running:
             runs = self._flight is not None and self._begun
             busy = runs or self._messages or self._sender.waiting or self._replies or self._reserves

@@ -98,6 +98,11 @@ class Neighbours:
         if self._sender is not None:
             self._sender.flush()
 
+    def close(self) -> None:
+        """Let the neighbours know that this process ends."""
+        for _, channel in self._channels():
+            channel.close()
+
     def _channels(self) -> Iterator[tuple[str, Channel]]:
         if self._incoming is not None:
             yield self._before, self._incoming
