@@ -26,7 +26,7 @@ from inlay.runtime.machine import kept_figures
 from inlay.runtime.obtain import obtain
 from inlay.runtime.opening import open_build, open_reference
 from inlay.runtime.session import Session
-from inlay.runtime.store import read_program
+from inlay.runtime.store import program_folder, read_program
 from inlay.runtime.verify import verify
 from inlay.specs.capability import Capability
 from inlay.specs.partition import Partition, dump_partition, parse_partition
@@ -198,7 +198,8 @@ class Opened:
         progress("load the reference")
         with open_reference(self.build, self._cluster) as reference:
             found = verify(self.build, self.session, reference, seed=seed, points=points, progress=progress)
-        return find_culprit(self.build, found, progress=progress)
+        home = program_folder(Cache.default(), self.build.stored.key)
+        return find_culprit(self.build, found, program=home if home.is_dir() else None, progress=progress)
 
     def close(self) -> None:
         """End its processes; safe to call twice."""

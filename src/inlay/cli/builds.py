@@ -91,7 +91,9 @@ def show_verification(console: Console, found: Verification) -> None:
     points = "; ".join(" ".join(f"{name} {size}" for name, size in point.items()) or "fixed" for point in found.points)
     console.print(f"sizes: {points}; seed {found.seed}")
     culprit = found.culprit
-    if culprit is not None:
+    if culprit is not None and not culprit.node:
+        console.print(f"region {culprit.region}: the node at fault was not found: {culprit.reason}")
+    elif culprit is not None:
         console.print(
             f"the error enters region {culprit.region} at node {culprit.node} = {culprit.operator} "
             f"({culprit.path or 'top level'}, {culprit.source or 'source unknown'}): {culprit.relative_error:.1e}"

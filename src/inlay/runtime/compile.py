@@ -66,7 +66,7 @@ def lower_main(config: dict[str, Any]) -> int:
         folder, cache = Path(parsed.program), Cache(Path(parsed.cache))
         stored = read_program(folder)
         with steps("read the program"):
-            weights = {name: _tensor(array) for name, array in map_weights(read_weights(folder)).items()}
+            weights = {name: torch_tensor(array) for name, array in map_weights(read_weights(folder)).items()}
             exported = with_weights(load_exported(folder / GRAPH_FILE), {name: weights[name] for name in stored.weight_names})
         outcomes = []
         for first, end in parsed.pieces:
@@ -228,7 +228,8 @@ def _sample(value: torch.Tensor) -> Sample:
     return Sample(low=float(value.min()), high=float(value.max()))
 
 
-def _tensor(array: Any) -> torch.Tensor:
+def torch_tensor(array: Any) -> torch.Tensor:
+    """A tensor over a read-only array; nobody here writes to it."""
     import warnings
 
     with warnings.catch_warnings():

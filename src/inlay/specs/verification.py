@@ -32,7 +32,7 @@ class RegionError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Culprit(msgspec.Struct, frozen=True, kw_only=True):
-    """The first node of a region whose value leaves the tolerance, found by halving the region."""
+    """The first node of a region whose value leaves the tolerance, found by halving the region; or no node and why not."""
 
     region: str
     node: str
@@ -40,6 +40,7 @@ class Culprit(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     source: str
     relative_error: float
+    reason: str = ""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
