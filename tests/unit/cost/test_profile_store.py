@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,20 @@ def test_several_processes_append_at_once_and_no_line_is_lost(tmp_path: Path) ->
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     found = ProfileStore(tmp_path).read()
     assert len(found.profiles) == 2 * 60 * 3 and found.skipped == 0
+
+
+def test_a_writer_waits_for_another_one_to_end(tmp_path: Path) -> None:
+    store = ProfileStore(tmp_path)
+    store.append([profile("a")])
+    with store.path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = threading.Thread(target=store.append, args=([profile("b")],))
+        writer.start()
+        writer.join(timeout=0.2)
+        assert writer.is_alive() and len(store.read().profiles) == 1
+        fcntl.flock(held, fcntl.LOCK_UN)
+        writer.join(timeout=30)
+    assert len(store.read().profiles) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_a_hint(tmp_path: Path) -> None:

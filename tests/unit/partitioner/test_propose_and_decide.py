@@ -189,6 +189,7 @@ def test_pins_are_obeyed_and_named() -> None:
     partition = search_through(two_places(pins=[pin]), Bench(SPLIT))
     assert spans(partition)[-1] == (4, 6, str(CPU))
     assert "pinned here by" in partition.regions[-1].reason
+    assert "forbids it" in partition.regions[-1].alternatives[0].reason
     assert partition.pins == (r"layers\.[45]\.=cpu:0/openvino",)
     floors = {floor.place: floor for floor in partition.floors}
     assert "forbids it" in floors[str(NPU)].reason and floors[str(NPU)].seconds is not None
@@ -356,6 +357,9 @@ def test_what_cannot_be_is_refused_at_the_start() -> None:
     strange = msgspec.structs.replace(blocks[1], inputs=("mm_7",))
     with pytest.raises(InputError, match=r"reads 'mm_7', which no block before it makes"):
         new_search(program, (blocks[0], strange), cluster=cluster, points=[POINT], offers=offers)
+    early = msgspec.structs.replace(blocks[0], inputs=("mm_1",))
+    with pytest.raises(InputError, match=r"reads 'mm_1', which no block before it makes"):
+        new_search(program, (early, blocks[1]), cluster=cluster, points=[POINT], offers=offers)
 
 
 def test_a_late_profile_clears_an_earlier_failure() -> None:
