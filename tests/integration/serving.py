@@ -12,6 +12,7 @@ from pathlib import Path
 from inlay import api
 from inlay.client import EngineClient
 from inlay.hardware import Cluster, Device, Node
+from inlay.models import read_model
 from inlay.orchestrator import Running, start_local
 from inlay.specs.deployment import Deployment, deployment_from_roles
 from inlay.specs.generation import Delta, Failed, Generate, GenerationParameters, Placement
@@ -35,7 +36,14 @@ def deployment(
     """Every backend on a device of its own with both roles, or the roles given."""
     wanted = list(roles) or [f"prefill,decode=cpu:{index}/{name}" for index, name in enumerate(backends)]
     return deployment_from_roles(
-        str(model), cluster(backends), wanted, context=context, slots=slots, chunk=chunk, capacities=(128, context)
+        str(model),
+        cluster(backends),
+        wanted,
+        context=context,
+        slots=slots,
+        chunk=chunk,
+        capacities=(128, context),
+        depth=read_model(model).layers,
     )
 
 
@@ -50,10 +58,10 @@ def running(wanted: Deployment, *, faults: Mapping[str, str] | None = None, even
 
 
 def places(wanted: Deployment) -> list[str]:
-    return [str(role.regions[0].place) for role in wanted.roles]
+    return [role.runner for role in wanted.roles]
 
 
-async def _one(
+async def tokens_of(
     client: EngineClient, prompt: tuple[int, ...], placement: Placement, parameters: GenerationParameters
 ) -> list[int]:
     tokens: list[int] = []
@@ -85,7 +93,7 @@ def generate(
                 async with gate:
                     await asyncio.sleep(pauses[index])
                     prompt, placement = jobs[index]
-                    return await _one(client, prompt, placement, parameters)
+                    return await tokens_of(client, prompt, placement, parameters)
 
             return list(await asyncio.gather(*(job(index) for index in range(len(jobs)))))
 

@@ -151,7 +151,7 @@ def test_a_dead_device_turns_ready_false_and_sigterm_leaves_nothing_behind() -> 
     with serving(str(zoo.DEMO_TARGET), *ROLES, "--name", "demo", "--context", "256") as (facts, process):
         runners = facts["description"]["runners"]
         pids = [item["pid"] for item in facts["memory"] if item["name"] != "supervisor"]
-        decode = next(item["pid"] for item in runners if "decode" in item["roles"])
+        decode = next(item["regions"][0]["pid"] for item in runners if "decode" in item["roles"])
         url = facts["url"]
         with openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0) as it:
             stream = it.completions.create(
