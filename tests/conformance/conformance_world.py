@@ -40,6 +40,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 QUICK = ("llama", "gemma2", "gpt_oss")
 BUCKETS = ShapeBuckets(batches=(1, 2, 3), widths=(1, 5, 7), capacities=(16, 32, 48))
+SLOW = ("inductor",)  # a C++ compiler at work: lowered where it is asked for, the quick run asks for one architecture
 COMPUTING = tuple(name for name in backend_names() if name != "null")
 
 
@@ -87,10 +88,10 @@ class World:
         return folder
 
     def lower(self, folder: Path, *names: str) -> Any:
-        """Lower for these backends (all installed ones by default); a second call only looks."""
+        """Lower for these backends (by default all installed ones that lower in a moment); a second call only looks."""
         from inlay.runtime.lower import lower_stage
 
-        wanted = names or tuple(name for name in backend_names() if backend(name).available().available)
+        wanted = names or tuple(name for name in backend_names() if name not in SLOW and backend(name).available().available)
         return lower_stage(folder, wanted=[(name, request_for(name)) for name in wanted], cache=self.cache)
 
     def load(self, folder: Path, name: str, *, artifact: Path | None = None, **options: str) -> Executable:

@@ -1,4 +1,4 @@
-"""The fixtures of the conformance suite; see conformance_world."""
+"""The fixtures of the conformance suite; see conformance_world and programs."""
 
 from __future__ import annotations
 
@@ -7,5 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conformance_world import plain, world
+from subjects import subjects
 
-__all__ = ["plain", "world"]
+__all__ = ["plain", "subjects", "world"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance_world import ARCHITECTURES, COMPUTING, QUICK, need, relative_error, run_case
+from conformance_world import ARCHITECTURES, COMPUTING, QUICK, SLOW, need, relative_error, run_case
 
 TOLERANCE = 1e-4
 SHAPES = (
@@ -16,11 +16,14 @@ SHAPES = (
     {"pasts": (0,), "width": 5, "capacity": 16},
     {"pasts": (14,), "width": 1, "capacity": 16},
 )
-MODELS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in ARCHITECTURES]
+PAIRS = [
+    pytest.param(architecture, name, marks=() if architecture in QUICK[: 1 if name in SLOW else None] else pytest.mark.thorough)
+    for architecture in ARCHITECTURES
+    for name in COMPUTING
+]
 
 
-@pytest.mark.parametrize("name", COMPUTING)
-@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize(("architecture", "name"), PAIRS)
 def test_a_lowered_stage_equals_the_plain_forward_pass(world: Any, plain: Any, architecture: str, name: str) -> None:
     need(name)
     folder = world.model(architecture)
