@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -109,5 +110,5 @@ def install_faulty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
     (described / "entry_points.txt").write_text("[inlay.backends]\nfaulty = faulty_plugin:backend\n")
     (folder / "faulty_plugin.py").write_text(FAULTY)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])

@@ -37,13 +37,17 @@ def run(world: World, jobs: list[MeasureJob], **options: Any) -> tuple[dict[str,
     return {item.key.program: item for item in profiles}, {item.key.program: item.reason for item in failures}
 
 
+def takes(profile: Profile, seconds: float) -> bool:
+    """Whether that was measured. Sleeping is never too short; how much too long it is depends on who else wants the core."""
+    return seconds <= profile.low <= profile.median <= profile.high and profile.low < 1.5 * seconds + 0.005
+
+
 def test_a_run_is_measured_as_the_time_that_it_is_said_to_take(world: World) -> None:
     states: list[tuple[str, str]] = []
     jobs = [world.job("short", 0.0), world.job("long", 0.02), world.job("middle", 0.005)]
     profiles, failures = run(world, jobs, progress=lambda key, state: states.append((key.program, state)))
     assert failures == {} and list(profiles) == ["short", "long", "middle"]
-    assert 0.020 <= profiles["long"].low <= profiles["long"].median <= profiles["long"].high and profiles["long"].median < 0.026
-    assert 0.005 <= profiles["middle"].median < 0.009 and 0 < profiles["short"].median < 0.003
+    assert takes(profiles["long"], 0.02) and takes(profiles["middle"], 0.005) and takes(profiles["short"], 0.0)
     assert all(item.rounds == 10 and item.taken[:2] == "20" for item in profiles.values())
     for name in profiles:
         assert [state for program, state in states if program == name] == ["loading", "timing", "done"]
@@ -56,7 +60,7 @@ def test_sizes_of_one_job_are_timed_apart_and_bound_again(world: World) -> None:
     job = MeasureJob(keys=keys, pieces=(Piece(directory=directory),), options={"seconds_per_token": "0.002"})
     profiles, failures = measure([job], device=world.device, cluster=world.cluster, rounds=3)
     assert not failures and [dict(item.key.sizes)["T"] for item in profiles] == [1, 8]
-    assert 0.002 <= profiles[0].median < 0.004 and 0.016 <= profiles[1].median < 0.020
+    assert takes(profiles[0], 0.002) and takes(profiles[1], 0.016)
 
 
 def test_pieces_run_in_order_as_one_thing_over_the_same_buffer(world: World) -> None:
@@ -65,13 +69,13 @@ def test_pieces_run_in_order_as_one_thing_over_the_same_buffer(world: World) -> 
         Interface(inputs=(Port(name="x", dtype="float32", shape=("B",)),), outputs=(Port(name="z", dtype="bool", shape=()),))
     )
     wired = Piece(directory=second, wires=(Wire(input=0, piece=0, output=0),))
-    job = MeasureJob(keys=(world.key("chain"),), pieces=(Piece(directory=first), wired), options={"seconds_per_run": "0.004"})
+    job = MeasureJob(keys=(world.key("chain"),), pieces=(Piece(directory=first), wired), options={"seconds_per_run": "0.01"})
     loaded = LoadedJob(job)
     point = loaded.point(job.keys[0])
     assert point._buffers[1][0] is point._buffers[0][0]
     loaded.close()
     profiles, failures = run(world, [job], rounds=3)
-    assert failures == {} and 0.008 <= profiles["chain"].median < 0.012
+    assert failures == {} and takes(profiles["chain"], 0.02)
     forward = msgspec.structs.replace(wired, wires=(Wire(input=0, piece=1, output=0),))
     _, failures = run(world, [msgspec.structs.replace(job, pieces=(Piece(directory=first), forward))])
     assert "expected an earlier piece's" in failures["chain"]
@@ -89,7 +93,7 @@ def test_a_candidate_that_fails_is_a_reason_and_the_others_go_on(world: World) -
     ]
     states: list[tuple[str, str]] = []
     profiles, failures = run(world, jobs, progress=lambda key, state: states.append((key.program, state)))
-    assert list(profiles) == ["a", "b"] and all(0.003 <= item.median < 0.006 for item in profiles.values())
+    assert list(profiles) == ["a", "b"] and all(takes(item, 0.003) for item in profiles.values())
     assert failures == {
         "fails to load": "ZeroDivisionError: planted",
         "unknown option": "null has no option 'colour', expected one of: seconds_per_run, seconds_per_token, "
@@ -137,6 +141,11 @@ def test_the_time_budget_ends_the_rounds_but_never_the_first(world: World) -> No
     assert failures == {} and all(1 <= item.rounds < 12 for item in profiles.values())
     profiles, failures = run(world, [world.job("a", 0.03), world.job("b", 0.03)], seconds=1e-6)
     assert [item.rounds for item in profiles.values()] == [1, 1]
+
+
+def test_patience_is_with_one_candidate_not_with_all_of_them(world: World) -> None:
+    profiles, failures = run(world, [world.job("a", 0.01), world.job("b", 0.01)], rounds=10**6, seconds=4.0, patience=3.0)
+    assert failures == {} and all(item.rounds > 20 for item in profiles.values())
 
 
 def test_memory_is_what_loading_and_running_added_beside_the_framework(world: World) -> None:

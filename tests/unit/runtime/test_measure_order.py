@@ -55,23 +55,41 @@ def test_no_turn_begins_after_the_time_is_used_up_but_the_first_round_is_whole()
         return 0.02
 
     samples = interleave({"a": turn, "b": turn}, rounds=1000, seconds=0.1, failed=never)
-    assert 1 <= len(samples["b"]) <= len(samples["a"]) <= 4
+    assert 1 <= len(samples["b"]) <= len(samples["a"]) <= len(samples["b"]) + 1 <= 4
     assert {len(taken) for taken in interleave({"a": turn, "b": turn}, rounds=9, seconds=1e-9, failed=never).values()} == {1}
 
 
-def test_a_short_run_is_repeated_until_a_sample_is_long_enough() -> None:
-    runs = [0]
+class Clock:
+    """Time that passes only while something runs."""
 
-    def short() -> None:
-        runs[0] += 1
-        time.sleep(5e-5)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.runs = 0, 0
+        monkeypatch.setattr(time, "perf_counter_ns", lambda: self.now)
 
-    repeats = repeats_for(short, shortest=0.005)
-    assert 5 < repeats <= 120 and seconds_of(short, repeats=repeats) * repeats >= 0.004
-    assert repeats_for(lambda: time.sleep(0.003)) == 1
-    runs[0] = 0
-    seconds = time_runs(short, samples=4, warm_up=2)
-    assert len(seconds) == 4 and all(5e-5 <= item < 5e-3 for item in seconds) and runs[0] > 40
+    def run(self, nanoseconds: int) -> None:
+        self.now += nanoseconds
+        self.runs += 1
+
+
+def test_seconds_are_those_of_one_run_however_often_it_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    assert seconds_of(lambda: clock.run(5_000)) == pytest.approx(5e-6)
+    assert seconds_of(lambda: clock.run(5_000), repeats=400) == pytest.approx(5e-6) and clock.runs == 401
+
+
+@pytest.mark.parametrize("nanoseconds", [100, 5_000, 50_000, 1_900_000, 2_000_000, 10**9])
+def test_a_short_run_is_repeated_until_a_sample_is_long_enough(monkeypatch: pytest.MonkeyPatch, nanoseconds: int) -> None:
+    clock = Clock(monkeypatch)
+    repeats = repeats_for(lambda: clock.run(nanoseconds), shortest=0.002)
+    assert 2_000_000 <= repeats * nanoseconds <= max(2_500_000, 2 * nanoseconds)
+    assert clock.now <= 3 * repeats * nanoseconds  # finding it out costs little
+    clock.runs = 0
+    assert time_runs(lambda: clock.run(nanoseconds), samples=4, warm_up=2) == pytest.approx([nanoseconds * 1e-9] * 4)
+    assert clock.runs >= 2 + 4 * repeats
+
+
+def test_the_real_clock_runs_while_something_sleeps() -> None:
+    assert 0.05 <= seconds_of(lambda: time.sleep(0.05), repeats=3) < 0.1
 
 
 def test_quartiles_are_interpolated() -> None:
@@ -115,6 +133,8 @@ def test_equal_samples_have_the_ratio_one_and_the_same_seed_the_same_interval() 
     others = [1.01 * item for item in reversed(samples)]
     assert ratio_interval(samples, others, seed=5) == ratio_interval(samples, others, seed=5)
     assert ratio_interval(samples, others, seed=5) != ratio_interval(samples, others, seed=6)
+    two = [ratio_interval([1.0, 2.0], [1.0, 1.0], confidence=confidence) for confidence in (0.4, 0.6)]  # 1, 1.5, 2: 1 to 2 to 1
+    assert [(item.low, item.high) for item in two] == [(1.5, 1.5), (1.0, 2.0)]
     narrow, wide = ratio_interval(samples, others, confidence=0.5), ratio_interval(samples, others, confidence=0.99)
     assert wide.low < narrow.low <= narrow.high < wide.high
 
