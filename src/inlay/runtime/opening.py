@@ -18,12 +18,19 @@ REFERENCE = "reference"
 
 def open_build(build: Build, cluster: Cluster) -> Session:
     """The processes of a Build on this cluster, loaded. Raises ArtifactError for a device that is gone."""
+    for region in build.manifest.regions:
+        check_device(cluster, region.device, region.id)
+    plan = _plan(build, device_regions(build), tuple(region.id for region in build.manifest.regions))
+    return Session(plan, cluster=cluster)
+
+
+def device_regions(build: Build) -> dict[str, list[RegionConfig]]:
+    """What each device loads, in the order in which it runs."""
     weights = read_build_weights(build.folder)
     devices: dict[str, list[RegionConfig]] = {}
     for region in build.manifest.regions:
-        check_device(cluster, region.device, region.id)
         devices.setdefault(region.device, []).append(_region(build, region, weights))
-    return Session(_plan(build, devices, tuple(region.id for region in build.manifest.regions)), cluster=cluster)
+    return devices
 
 
 def open_reference(build: Build, cluster: Cluster) -> Session:
@@ -78,4 +85,5 @@ def _plan(build: Build, devices: dict[str, list[RegionConfig]], order: tuple[str
         inputs=program.inputs,
         results=tuple(dict.fromkeys(program.outputs)),
         states=program.states,
+        ranges=program.ranges,
     )

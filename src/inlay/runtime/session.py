@@ -40,24 +40,25 @@ POLL_SECONDS = 0.0002
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Session runs: regions by device in chain order, the program's inputs, and which values are its results.
-
-    `given` are the values of regions in order; a value may be read by regions of several devices.
-    """
+    """What a Session runs: regions by device, their order, the program's inputs, results and states, and the least and most
+    of its sizes."""
 
     devices: tuple[tuple[str, tuple[RegionConfig, ...]], ...]
     order: tuple[str, ...]
     inputs: dict[str, Tensor]
     results: tuple[str, ...]
     states: tuple[State, ...] = ()
+    ranges: dict[str, tuple[int, int]] = {}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Results of one run by value name, seconds from the first byte sent to the last one read, and seconds by region."""
+    """Results of one run by value name, seconds from the first byte sent to the last one read, seconds by region, and the
+    bytes of each value that went from device to device (not those to and from the driver)."""
 
     values: dict[str, Array]
     seconds: float
     regions: dict[str, float]
+    moved: dict[str, int] = {}
 
 
 class Session:
@@ -119,7 +120,17 @@ class Session:
             if inputs[name].dtype.name != tensor.dtype:
                 raise InputError(f"input {name!r} is {inputs[name].dtype.name}, expected {tensor.dtype}", hint="cast it")
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-        return solve_sizes({name: tensor.shape for name, tensor in wanted.items()}, shapes)
+        sizes = solve_sizes({name: tensor.shape for name, tensor in wanted.items()}, shapes)
+        for name, size in sizes.items():
+            low, high = self._plan.ranges.get(name, (size, size))
+            if not low <= size <= high:
+                raise InputError(f"size {name} is {size}, expected {low} to {high}", hint="compile with a wider range, or pad")
+        return sizes
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process of each device."""
+        return {device: worker.pid for device, worker in self._workers.items()}
 
     def close(self) -> None:
         """End all processes; safe to call twice."""
@@ -185,8 +196,8 @@ class Session:
                 for device in devices:
                     self._senders[device].send(values[name], name=name, run=run)
         outcome = self._collect(run, regions, [name for name in wanted if name in given])
-        found = {**{name: values[name] for name in wanted if name not in given}, **outcome[0]}
-        return Outcome(values=found, seconds=time.perf_counter() - begun, regions=outcome[1])
+        found = {**{name: values[name] for name in wanted if name not in given}, **outcome.values}
+        return msgspec.structs.replace(outcome, values=found, seconds=time.perf_counter() - begun)
 
     def _needs(self, regions: Sequence[str], given: Mapping[str, str]) -> dict[str, list[str]]:
         """The devices that read each value from outside themselves; states are theirs alone."""
@@ -201,9 +212,11 @@ class Session:
                         needs[name].append(device)
         return needs
 
-    def _collect(self, run: int, regions: Sequence[str], wanted: Sequence[str]) -> tuple[dict[str, Array], dict[str, float]]:
+    def _collect(self, run: int, regions: Sequence[str], wanted: Sequence[str]) -> Outcome:
+        """Everything that devices tell of a run until all are done; `seconds` of it is for the caller to say."""
         values: dict[str, Array] = {}
         seconds: dict[str, float] = {}
+        moved: dict[str, int] = {}
         waiting = {self._home[region] for region in regions}
         failure: RunError | None = None
         deadline = time.monotonic() + RUN_SECONDS
@@ -216,6 +229,7 @@ class Session:
                     case RunDone(run=number) if number == run:
                         waiting.discard(device)
                         seconds.update(message.seconds)
+                        moved.update(message.moved)
                     case RunError(run=number) if number == run:
                         waiting.discard(device)
                         failure = failure or message
@@ -223,7 +237,7 @@ class Session:
                         continue
         if failure is not None:
             raise error_class(failure.code)(f"region {failure.region} on {failure.device}: {failure.message}")
-        return values, seconds
+        return Outcome(values=values, seconds=0.0, regions=seconds, moved=moved)
 
     def _check(self, deadline: float, what: str) -> None:
         """Wait a moment for anything to happen. Raises when a device has died or the time is over."""
