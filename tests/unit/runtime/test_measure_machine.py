@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -240,3 +242,12 @@ def test_a_dtype_that_torch_does_not_multiply_is_absent_in_its_words(tmp_path: P
         and found.absent["float4_e2m1fn_x2"].startswith("torch 2")
         and not found.rates
     )
+
+
+@pytest.mark.parametrize("entry", ["measure", "compare", "machine", "roofline", "messages"])
+def test_programs_of_measuring_load_no_framework(entry: str) -> None:
+    script = (
+        f"import sys, inlay.runtime.{entry}; print(sorted({{'torch', 'openvino', 'onnxruntime', 'onnx'}} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
