@@ -116,7 +116,7 @@ def artifact_candidate(name: str, job: MeasureJob, *, device: str, cluster: Clus
 def answer(config: dict[str, Any]) -> int:
     """The program of an artifact candidate: load the job, then run a pass over its points at each turn."""
     job = msgspec.convert(config["job"], MeasureJob)
-    with _reported(config["turns"]):
+    with told_failure(config["turns"]):
         loaded = LoadedJob(job)
         points = [loaded.point(key) for key in job.keys]
 
@@ -144,8 +144,8 @@ def answer_turns(descriptor: int, run: Callable[[], object]) -> None:
 
 
 @contextmanager
-def _reported(descriptor: int) -> Iterator[None]:
-    """Tells the other end why loading failed; the process then ends with the error as ever."""
+def told_failure(descriptor: int) -> Iterator[None]:
+    """Around what comes before `answer_turns`: tells the other end why it failed; the process then ends as ever."""
     try:
         yield
     except Exception as error:

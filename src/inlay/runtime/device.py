@@ -10,6 +10,7 @@ import logging
 import selectors
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,43 @@ class Open:
     arrived: dict[str, Array] = field(default_factory=dict)
     at: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
     failed: RunFailed | None = None
     arranged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRegions:
+    """Regions of one device, stitched: the pieces of each (first and end), and what its framework says of itself."""
+
+    stitched: Stitched
+    spans: dict[str, tuple[int, int]]
+    reports: dict[str, dict[str, str]]
+
+
+def load_regions(regions: Sequence[RegionConfig], *, states: Sequence[State] = ()) -> LoadedRegions:
+    """Load every piece into this process. The caller closes what is stitched. Raises what the backends raise."""
+    pieces: list[LoadedPiece] = []
+    spans: dict[str, tuple[int, int]] = {}
+    reports: dict[str, dict[str, str]] = {}
+    try:
+        for region in regions:
+            first = len(pieces)
+            for item in region.pieces:
+                executable = load_executable(
+                    Path(item.directory),
+                    weight_map=item.weights,
+                    backend_name=region.backend,
+                    threads=region.threads,
+                    options=region.options,
+                )
+                reports[region.id] = dict(getattr(executable, "report", {}))
+                pieces.append(LoadedPiece(item.name, executable, item.inputs, item.outputs))
+            spans[region.id] = (first, len(pieces))
+    except BaseException:
+        Stitched(pieces).close()
+        raise
+    return LoadedRegions(Stitched(pieces, states=states), spans, reports)
 
 
 class RunDevice:
@@ -106,7 +142,6 @@ class RunDevice:
         self._early: list[NamedArray | RunFailed] = []
         self._stitched: Stitched | None = None
         self._spans: dict[str, tuple[int, int]] = {}
-        self._reports: dict[str, dict[str, str]] = {}
         self._running = True
         self._decode = msgspec.msgpack.Decoder(DriverToDevice).decode
 
@@ -128,27 +163,15 @@ class RunDevice:
         return bool(self._unsent) or any(sender.waiting for sender in self._senders.values())
 
     def _load(self) -> Loaded | LoadFailed:
-        began, pieces = time.monotonic(), list[LoadedPiece]()
+        began = time.monotonic()
         try:
-            for region in self._config.regions:
-                first = len(pieces)
-                for item in region.pieces:
-                    executable = load_executable(
-                        Path(item.directory),
-                        weight_map=item.weights,
-                        backend_name=region.backend,
-                        threads=region.threads,
-                        options=region.options,
-                    )
-                    self._reports[region.id] = dict(getattr(executable, "report", {}))
-                    pieces.append(LoadedPiece(item.name, executable, item.inputs, item.outputs))
-                self._spans[region.id] = (first, len(pieces))
+            loaded = load_regions(self._config.regions, states=self._config.states)
         except InlayError as error:
             return LoadFailed(device=self._config.device, code=error.code, message=error.message, hint=error.hint)
-        self._stitched = Stitched(pieces, states=self._config.states)
+        self._stitched, self._spans = loaded.stitched, loaded.spans
         seconds = time.monotonic() - began
-        log.info("%s loaded %d pieces in %.2f s", self._config.device, len(pieces), seconds)
-        return Loaded(device=self._config.device, seconds=seconds, memory=_resident(), reports=self._reports)
+        log.info("%s loaded %d pieces in %.2f s", self._config.device, len(loaded.stitched.pieces), seconds)
+        return Loaded(device=self._config.device, seconds=seconds, memory=_resident(), reports=loaded.reports)
 
     def _wait(self, seconds: float) -> None:
         self._selector.select(seconds)
@@ -233,7 +256,7 @@ class RunDevice:
         except InlayError as error:
             self._fail(run, error)
             return True
-        self._tell(RunDone(run=run.begin.run, device=self._config.device, seconds=run.seconds))
+        self._tell(RunDone(run=run.begin.run, device=self._config.device, seconds=run.seconds, moved=run.moved))
         self._runs.popleft()
         return True
 
@@ -254,7 +277,10 @@ class RunDevice:
         given = [name for piece in pieces for name in piece.outputs]
         for name in given:
             for destination in run.begin.send.get(name, ()):
-                self._send(destination, self._stitched.read(name), name, run.begin.run)
+                value = self._stitched.read(name)
+                self._send(destination, value, name, run.begin.run)
+                if destination != DRIVER:
+                    run.moved[name] = run.moved.get(name, 0) + value.nbytes
         run.at += 1
         return True
 

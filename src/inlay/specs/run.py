@@ -43,11 +43,13 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag="load_failed"):
 
 
 class RunDone(msgspec.Struct, frozen=True, kw_only=True, tag="run_done"):
-    """A device has done its part of a run: seconds of each region by the wall clock, without waiting for values."""
+    """A device has done its part of a run: seconds of each region by the wall clock, without waiting for values, and the
+    bytes of each value that it sent to other devices, counted once for each of them."""
 
     run: int
     device: str
     seconds: dict[str, float]
+    moved: dict[str, int] = {}
 
 
 class RunError(msgspec.Struct, frozen=True, kw_only=True, tag="run_error"):

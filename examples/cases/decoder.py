@@ -1,0 +1,53 @@
+"""A decoder of the shape of a 125M language model with random weights, run like a prompt: ids in, logits of the last position.
+
+Not the way language models are served (that is `inlay serve`): here it is any module, cut like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def build() -> dict[str, Any]:
+    """Twelve layers 768 wide, 125 million parameters."""
+    return decoder(layers=12, hidden=768, name="decoder")
+
+
+def build_small() -> dict[str, Any]:
+    """The same shape, small enough to be looked at in seconds."""
+    return decoder(layers=4, hidden=128, name="decoder-small")
+
+
+def decoder(*, layers: int, hidden: int, name: str) -> dict[str, Any]:
+    """A builder's mapping: one row of ids, any length; planned for a prompt of 128."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=max(1, hidden // 192),
+        intermediate_size=hidden * 8 // 3,
+        vocab_size=32000,
+        max_position_embeddings=512,
+        use_cache=False,
+    )
+
+    class LastLogits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = LlamaForCausalLM(config).eval()
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.decoder(input_ids, logits_to_keep=1).logits
+            return found
+
+    return {
+        "model": LastLogits().eval(),
+        "kwargs": {"input_ids": torch.randint(0, config.vocab_size, (1, 16))},
+        "dynamic": {"input_ids": {1: ("length", 1, 512)}},
+        "points": [{"length": 128}],
+        "name": name,
+    }
