@@ -38,6 +38,7 @@ from inlay.transport import CONTROL_FRAME, STAGE, Arrival, Channel, Door, NamedA
 
 POLL_SECONDS = 0.0002
 CONNECT_SECONDS = 60.0
+KINDS_OF_RUNS = 64
 log = logging.getLogger("inlay.runtime")
 
 
@@ -78,12 +79,23 @@ def main(config: dict[str, Any]) -> None:
     RunDevice(msgspec.convert(config, RunDeviceConfig)).run()
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A region of a run: its pieces, the values it needs from outside, and where what it gives goes."""
+
+    region: str
+    span: tuple[int, int]
+    needs: tuple[str, ...]
+    sends: tuple[tuple[str, tuple[str, ...]], ...]
+
+
 @dataclass(slots=True)
 class Open:
-    """A run at work: what it must do, values that arrived, and the region it is at."""
+    """A run at work: what it must do, values that arrived (None: written where they are read), and the task it is at."""
 
     begin: Begin
-    arrived: dict[str, Array] = field(default_factory=dict)
+    tasks: tuple[Task, ...]
+    arrived: dict[str, Array | None] = field(default_factory=dict)
     at: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
@@ -140,6 +152,7 @@ class RunDevice:
         self._unsent: deque[tuple[str, Array | RunFailed, str, int]] = deque()
         self._runs: deque[Open] = deque()
         self._early: list[NamedArray | RunFailed] = []
+        self._tasks: dict[tuple[object, ...], tuple[Task, ...]] = {}
         self._stitched: Stitched | None = None
         self._spans: dict[str, tuple[int, int]] = {}
         self._running = True
@@ -174,11 +187,13 @@ class RunDevice:
         return Loaded(device=self._config.device, seconds=seconds, memory=_resident(), reports=loaded.reports)
 
     def _wait(self, seconds: float) -> None:
-        self._selector.select(seconds)
-        for arrival in self._door.take():
-            self._arrived(arrival)
-        for name in list(self._channels):
-            self._read(name)
+        """Sleep until there is something, at most so long, and take it in."""
+        for key, _ in self._selector.select(seconds):
+            if key.fileobj is self._door:
+                for arrival in self._door.take():
+                    self._arrived(arrival)
+            elif key.data in self._channels:
+                self._read(key.data)
 
     def _arrived(self, arrival: Arrival) -> None:
         self._connecting.discard(arrival.peer)
@@ -190,8 +205,8 @@ class RunDevice:
         name = arrival.peer if arrival.incoming is False or arrival.peer == DRIVER else f"from {arrival.peer}"
         self._channels[name] = arrival.channel
         self._senders[name] = TensorSender(arrival.channel)
-        self._assemblers[name] = TensorAssembler()
-        self._selector.register(arrival.channel, selectors.EVENT_READ)
+        self._assemblers[name] = TensorAssembler(copy=False)
+        self._selector.register(arrival.channel, selectors.EVENT_READ, name)
 
     def _read(self, name: str) -> None:
         channel = self._channels[name]
@@ -222,23 +237,55 @@ class RunDevice:
         if isinstance(message, StopRuns):
             self._running = False
             return
-        opened = Open(message)
-        self._runs.append(opened)
+        self._runs.append(Open(message, self._tasks_of(message)))
         early, self._early = self._early, []
         for value in early:
             self._take(value)
 
+    def _tasks_of(self, begin: Begin) -> tuple[Task, ...]:
+        """What a run asks of each region. Runs are alike, so this is worked out once."""
+        key = (begin.regions, tuple(begin.send.items()))
+        found = self._tasks.get(key)
+        if found is None and self._stitched is not None:
+            pieces = {region: self._stitched.pieces[slice(*self._spans[region])] for region in begin.regions}
+            here = {name for held in pieces.values() for piece in held for name in piece.outputs}
+            here |= {state.input for state in self._config.states}
+            tasks = []
+            for region, held in pieces.items():
+                needs = dict.fromkeys(name for piece in held for name in piece.inputs if name not in here)
+                sends = [(name, begin.send[name]) for piece in held for name in piece.outputs if name in begin.send]
+                tasks.append(Task(region, self._spans[region], tuple(needs), tuple(sends)))
+            if len(self._tasks) >= KINDS_OF_RUNS:
+                self._tasks.clear()
+            found = self._tasks[key] = tuple(tasks)
+        return found or ()
+
     def _take(self, value: NamedArray | RunFailed) -> None:
-        """A value belongs to a run that is open, or to one that the driver is about to begin."""
+        """A value belongs to a run that is open, or to one that the driver is about to begin.
+
+        An array may be a view of the channel's memory: it is written where it is read, or copied.
+        """
         run = next((item for item in self._runs if item.begin.run == value.run), None)
-        if run is None:
-            newest = self._runs[-1].begin.run if self._runs else -1
-            if value.run > newest:
+        if isinstance(value, RunFailed):
+            if run is not None:
+                run.failed = run.failed or value
+            elif self._is_to_come(value.run):
                 self._early.append(value)
-        elif isinstance(value, RunFailed):
-            run.failed = run.failed or value
-        else:
-            run.arrived[value.name] = value.array
+        elif run is not None and run is self._runs[0] and run.arranged and self._stitched is not None:
+            try:
+                self._stitched.write(value.name, value.array)
+                run.arrived[value.name] = None
+            except InlayError as error:
+                run.failed = run.failed or RunFailed(run=value.run, code=error.code, message=error.message)
+        elif run is not None or self._is_to_come(value.run):
+            array = value.array if value.array.flags.writeable else value.array.copy()
+            if run is not None:
+                run.arrived[value.name] = array
+            else:
+                self._early.append(msgspec.structs.replace(value, array=array))
+
+    def _is_to_come(self, run: int) -> bool:
+        return run > (self._runs[-1].begin.run if self._runs else -1)
 
     def _advance(self) -> bool:
         """Do what can be done of the oldest run; whether another look is worth it."""
@@ -251,8 +298,8 @@ class RunDevice:
             if not run.arranged:
                 self._stitched.arrange(run.begin.sizes)
                 run.arranged = True
-            if run.at < len(run.begin.regions):
-                return self._run_region(run, run.begin.regions[run.at])
+            if run.at < len(run.tasks):
+                return self._run_task(run, run.tasks[run.at])
         except InlayError as error:
             self._fail(run, error)
             return True
@@ -260,34 +307,26 @@ class RunDevice:
         self._runs.popleft()
         return True
 
-    def _run_region(self, run: Open, region: str) -> bool:
+    def _run_task(self, run: Open, task: Task) -> bool:
         assert self._stitched is not None
-        first, end = self._spans[region]
-        pieces = self._stitched.pieces[first:end]
-        mine = {name for item in run.begin.regions for piece in self._region(item) for name in piece.outputs}
-        states = {state.input for state in self._config.states}
-        for name in {name for piece in pieces for name in piece.inputs} - mine - states:
-            if name not in run.arrived:
-                return False
+        if any(name not in run.arrived for name in task.needs):
+            return False
         begun = time.perf_counter()
-        for name in {name for piece in pieces for name in piece.inputs} & set(run.arrived):
-            self._stitched.write(name, run.arrived[name])
-        self._stitched.run(first, end)
-        run.seconds[region] = time.perf_counter() - begun
-        given = [name for piece in pieces for name in piece.outputs]
-        for name in given:
-            for destination in run.begin.send.get(name, ()):
-                value = self._stitched.read(name)
+        for name in task.needs:
+            array = run.arrived[name]
+            if array is not None:
+                self._stitched.write(name, array)
+                run.arrived[name] = None
+        self._stitched.run(*task.span)
+        run.seconds[task.region] = time.perf_counter() - begun
+        for name, destinations in task.sends:
+            value = self._stitched.look(name)
+            for destination in destinations:
                 self._send(destination, value, name, run.begin.run)
                 if destination != DRIVER:
                     run.moved[name] = run.moved.get(name, 0) + value.nbytes
         run.at += 1
         return True
-
-    def _region(self, region: str) -> tuple[LoadedPiece, ...]:
-        assert self._stitched is not None
-        first, end = self._spans[region]
-        return self._stitched.pieces[first:end]
 
     def _fail(self, run: Open, error: InlayError) -> None:
         begin = run.begin
@@ -298,7 +337,13 @@ class RunDevice:
         self._runs.popleft()
 
     def _send(self, destination: str, value: Array | RunFailed, name: str, run: int) -> None:
-        self._unsent.append((destination, value, name, run))
+        """Send now what can be sent now. An array may be changed by the next region: what must wait is copied."""
+        sender = self._senders.get(destination)
+        if sender is not None and not self._unsent and not isinstance(value, RunFailed):
+            sender.send(value, name=name, run=run)
+            sender.own()
+            return
+        self._unsent.append((destination, value if isinstance(value, RunFailed) else value.copy(), name, run))
         if destination not in self._channels and destination not in self._connecting and destination != DRIVER:
             self._connecting.add(destination)
             path = Path(self._config.peers[destination])

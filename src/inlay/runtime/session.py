@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -37,6 +38,8 @@ from inlay.workers import Worker, WorkerSpec, start, stop_all
 LOAD_SECONDS = 300.0
 RUN_SECONDS = 600.0
 POLL_SECONDS = 0.0002
+QUIET_SECONDS = 0.2
+"""Of silence, after which it is asked whether all processes live."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     moved: dict[str, int] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a kind of run asks of each device, and the values that the driver sends it; `wanted` of them come back."""
+
+    begins: tuple[tuple[str, tuple[str, ...], dict[str, tuple[str, ...]]], ...]
+    inputs: dict[str, tuple[str, ...]]
+    wanted: tuple[str, ...]
+
+
 class Session:
     """Processes that hold the regions of one program. Use as `with`, or call `close`. One run at a time."""
 
@@ -75,6 +87,8 @@ class Session:
         self._assemblers: dict[str, TensorAssembler] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._door, selectors.EVENT_READ)
+        self._ready: dict[str, None] = {}
+        self._routes: dict[tuple[object, ...], Route] = {}
         self._decode = msgspec.msgpack.Decoder(DeviceToDriver).decode
         self._next_run = 0
         self.loaded: dict[str, Loaded] = {}
@@ -179,25 +193,32 @@ class Session:
         self, regions: Sequence[str], values: Mapping[str, Array], sizes: Mapping[str, int], wanted: tuple[str, ...]
     ) -> Outcome:
         run, self._next_run = self._next_run, self._next_run + 1
+        key = (tuple(regions), wanted)
+        if key not in self._routes:
+            self._routes[key] = self._route(regions, wanted)
+        route = self._routes[key]
+        begun = time.perf_counter()
+        for device, mine, send in route.begins:  # the first device can begin before the others are told
+            self._tell(device, Begin(run=run, sizes=dict(sizes), regions=mine, send=send))
+            for name in route.inputs[device]:
+                self._senders[device].send(values[name], name=name, run=run)
+        outcome = self._collect(run, regions, route.wanted)
+        found = {**{name: values[name] for name in wanted if name not in route.wanted}, **outcome.values}
+        return msgspec.structs.replace(outcome, values=found, seconds=time.perf_counter() - begun)
+
+    def _route(self, regions: Sequence[str], wanted: Sequence[str]) -> Route:
         given = {name: region for region in regions for piece in self._regions[region].pieces for name in piece.outputs}
         needs = self._needs(regions, given)
-        begun = time.perf_counter()
+        begins, inputs = [], {}
         for device in dict.fromkeys(self._home[region] for region in regions):
-            mine = tuple(region for region in regions if self._home[region] == device)
-            send: dict[str, list[str]] = {}
+            send: dict[str, tuple[str, ...]] = {}
             for name, region in given.items():
-                if self._home[region] == device:
-                    send[name] = [item for item in needs.get(name, ()) if item != device]
-                    send[name] += [DRIVER] if name in wanted else []
-            routes = {name: tuple(items) for name, items in send.items() if items}
-            self._tell(device, Begin(run=run, sizes=dict(sizes), regions=mine, send=routes))
-        for name, devices in needs.items():
-            if name not in given:
-                for device in devices:
-                    self._senders[device].send(values[name], name=name, run=run)
-        outcome = self._collect(run, regions, [name for name in wanted if name in given])
-        found = {**{name: values[name] for name in wanted if name not in given}, **outcome.values}
-        return msgspec.structs.replace(outcome, values=found, seconds=time.perf_counter() - begun)
+                to = (*(item for item in needs.get(name, ()) if item != device), *([DRIVER] if name in wanted else []))
+                if to and self._home[region] == device:
+                    send[name] = to
+            begins.append((device, tuple(region for region in regions if self._home[region] == device), send))
+            inputs[device] = tuple(name for name, devices in needs.items() if name not in given and device in devices)
+        return Route(tuple(begins), inputs, tuple(name for name in wanted if name in given))
 
     def _needs(self, regions: Sequence[str], given: Mapping[str, str]) -> dict[str, list[str]]:
         """The devices that read each value from outside themselves; states are theirs alone."""
@@ -241,31 +262,40 @@ class Session:
 
     def _check(self, deadline: float, what: str) -> None:
         """Wait a moment for anything to happen. Raises when a device has died or the time is over."""
-        self._selector.select(POLL_SECONDS if any(item.waiting for item in self._senders.values()) else 0.2)
-        for arrival in self._door.take():
-            if arrival.channel is None:
-                continue
-            self._channels[arrival.peer] = arrival.channel
-            self._senders[arrival.peer] = TensorSender(arrival.channel)
-            self._assemblers[arrival.peer] = TensorAssembler()
-            self._selector.register(arrival.channel, selectors.EVENT_READ)
+        waits = any(item.waiting for item in self._senders.values())
+        events = self._selector.select(0.0 if self._ready else POLL_SECONDS if waits else QUIET_SECONDS)
+        for key, _ in events:
+            if key.fileobj is self._door:
+                self._meet()
+            else:
+                self._ready[key.data] = None
         for sender in self._senders.values():
             sender.flush()
         if time.monotonic() > deadline:
             raise DeviceError(f"{what} took too long", hint="see the log of the device")
-        for device, worker in self._workers.items():
-            if not worker.alive() and not self._has_more(device):
-                raise worker.lost()
+        if not self._ready:  # a process that dies closes its channel, if it had one
+            for device, worker in self._workers.items():
+                if not worker.alive() and not self._has_more(device):
+                    raise worker.lost()
+
+    def _meet(self) -> None:
+        for arrival in self._door.take():
+            if arrival.channel is not None:
+                self._channels[arrival.peer] = arrival.channel
+                self._senders[arrival.peer] = TensorSender(arrival.channel)
+                self._assemblers[arrival.peer] = TensorAssembler()
+                self._selector.register(arrival.channel, selectors.EVENT_READ, arrival.peer)
 
     def _has_more(self, device: str) -> bool:
         """A process that told why it ends may end before it is heard."""
         return device in self._channels and device not in self.loaded
 
     def _messages(self) -> list[tuple[str, DeviceToDriver | NamedArray | RunFailed]]:
+        """What the devices that have something have told. One that has gone is an error once all before it was heard."""
         found: list[tuple[str, DeviceToDriver | NamedArray | RunFailed]] = []
-        for device, channel in self._channels.items():
+        for device in list(self._ready):
             try:
-                while (frame := channel.receive()) is not None:
+                while (frame := self._channels[device].receive()) is not None:
                     if frame.kind == CONTROL_FRAME:
                         found.append((device, self._decode(frame.header)))
                     elif (value := self._assemblers[device].take(frame)) is not None:
@@ -274,6 +304,7 @@ class Session:
                 if not found:
                     raise self._gone(device, error) from error
                 break
+            del self._ready[device]
         return found
 
     def _gone(self, device: str, error: TransferError) -> DeviceLostError:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from inlay.backends import Array, Buffer, Executable
+from inlay.backends import Array, Buffer, Executable, HostBuffer
 from inlay.errors import DeviceError, InputError
 from inlay.graph import State, shape_value
 
@@ -70,7 +70,7 @@ class Stitched:
                 piece.executable.bind(port, buffer)
         if before is not None:
             for state in self._states:
-                found.homes[state.input].write(before.homes[state.input].read())
+                found.homes[state.input].write(_look(before.homes[state.input]))
         self._current = found
 
     def write(self, name: str, array: Array) -> None:
@@ -89,16 +89,20 @@ class Stitched:
         """A fresh copy of a value."""
         return self._arranged().homes[name].read()
 
+    def look(self, name: str) -> Array:
+        """A value as it is now: where its memory is the host's, that memory itself, which the next run changes."""
+        return _look(self._arranged().homes[name])
+
     def run(self, first: int = 0, end: int | None = None) -> None:
         """Run these pieces, all by default, and keep the states that they changed. Raises DeviceError naming the piece."""
         arrangement = self._arranged()
         for index in range(first, len(self.pieces) if end is None else end):
             for source, target in arrangement.copies[index]:
-                target.write(source.read())
+                target.write(_look(source))
             self.pieces[index].executable.run(arrangement.sizes)
         if end is None or end == len(self.pieces):
             for state in self._states:
-                arrangement.homes[state.input].write(arrangement.homes[state.output].read())
+                arrangement.homes[state.input].write(_look(arrangement.homes[state.output]))
 
     def close(self) -> None:
         """Free everything; safe to call twice."""
@@ -132,6 +136,11 @@ class Stitched:
             made.bound.append(buffers)
             made.copies.append(copies)
         return made
+
+
+def _look(buffer: Buffer) -> Array:
+    """What a buffer holds, copied only where it is not in the host's memory."""
+    return buffer.array if isinstance(buffer, HostBuffer) else buffer.read()
 
 
 def _shares(executable: Executable, port: int, buffer: Buffer) -> bool:

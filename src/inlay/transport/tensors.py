@@ -35,6 +35,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 
 
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True, tag="part"):
     """The header of one frame: bytes of an array of this dtype and shape, in C order, from byte `offset` on."""
 
@@ -69,12 +72,13 @@ def tensor_frames(array: Array, *, name: str, run: int, frame_bytes: int = FRAME
 
     Raises TransferError(cause="dtype") for a dtype that does not travel.
     """
-    if array.dtype.name not in DTYPES:
+    dtype = _NAMES.get(array.dtype)  # numpy works a dtype's name out anew each time
+    if dtype is None:
         raise TransferError(f"array {name!r} is {array.dtype}, expected one of {', '.join(DTYPES)}", cause="dtype")
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     frames = []
     for offset in range(0, max(1, len(flat)), frame_bytes):
-        part = Part(name=name, run=run, dtype=array.dtype.name, shape=array.shape, offset=offset)
+        part = Part(name=name, run=run, dtype=dtype, shape=array.shape, offset=offset)
         frames.append((msgspec.msgpack.encode(part), flat[offset : offset + frame_bytes]))
     return frames
 
@@ -101,6 +105,11 @@ class TensorSender:
         """Tell that the arrays of this run do not come."""
         self._queue.append((msgspec.msgpack.encode(RunFailed(run=run, code=code, message=message)), memoryview(b"")))
         self.flush()
+
+    def own(self) -> None:
+        """Copy what waits, so that the arrays may change from here on."""
+        kept = ((header, item if isinstance(item.obj, bytes) else memoryview(bytes(item))) for header, item in self._queue)
+        self._queue = deque(kept)
 
     def flush(self) -> None:
         """Send as far as the channel takes it."""

@@ -159,3 +159,26 @@ def test_arrays_larger_than_the_ring_pass_through_it_in_order_with_failures_betw
         assert (item.name, item.run) == (name, run) and np.array_equal(item.array, array)
     out.close()
     into.close()
+
+
+def test_what_waits_for_room_is_kept_as_it_was_once_it_is_owned() -> None:
+    out, into = pair(64 * 1024)
+    sender, assembler = TensorSender(out, frame_bytes=16 * 1024), TensorAssembler()
+    array = np.arange(100_000, dtype="f4")
+    before = array.copy()
+    sender.send(array, name="a", run=1)
+    assert sender.waiting
+    sender.own()
+    array[...] = -1  # the next run of the piece that gave it
+    found = None
+    while found is None:
+        select.select([into], [], [], 5)
+        frame = into.receive()
+        if frame is not None:
+            found = assembler.take(frame)
+            del frame
+        elif out.receive() is None:
+            sender.flush()
+    assert isinstance(found, NamedArray) and np.array_equal(found.array, before)
+    out.close()
+    into.close()
