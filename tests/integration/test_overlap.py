@@ -23,6 +23,6 @@ def test_both_devices_are_busy_at_the_same_time_for_at_least_thirty_percent_of_a
     with running(wanted, event_log=log) as it:
         generate(it, work, parameters=GenerationParameters(max_tokens=128, temperature=0.0, ignore_eos=True), stagger=0.0)
     found = api.timeline(log)
-    print(f"\n{api.timeline_text(found)}", file=sys.stderr)
+    print(f"\n{api.timeline_drawing(found)}", file=sys.stderr)
     print(f"span {found.span:.2f} s, both busy {found.overlap_share():.1%} (measured)", file=sys.stderr)
     assert found.overlap_share() >= GOAL

@@ -20,7 +20,8 @@ from inlay.runtime.store import read_program
 ONE, TWO = ("cpu:0", "cpu:0"), ("cpu:0", "cpu:1")
 PAIRS = [
     ("openvino", "onnxruntime", ONE), ("openvino", "onnxruntime", TWO), ("onnxruntime", "openvino", ONE),
-    ("openvino", "contrary", ONE), ("contrary", "onnxruntime", TWO), ("contrary", "contrary", TWO), ("reference", "openvino", TWO),
+    ("openvino", "contrary", ONE), ("contrary", "onnxruntime", TWO), ("contrary", "contrary", TWO),
+    ("reference", "openvino", TWO),
 ]  # fmt: skip
 
 

@@ -21,8 +21,7 @@ from inlay.api.language import (
     start,
     stream_chat,
     timeline,
-    timeline_svg,
-    timeline_text,
+    timeline_drawing,
 )
 from inlay.api.programs import (
     CapturedModel,
@@ -34,7 +33,6 @@ from inlay.api.programs import (
     load,
     partition,
     read_plan,
-    search_partition,
 )
 
 __all__ = [
@@ -59,10 +57,8 @@ __all__ = [
     "read_deployment",
     "read_plan",
     "run_gateway",
-    "search_partition",
     "start",
     "stream_chat",
     "timeline",
-    "timeline_svg",
-    "timeline_text",
+    "timeline_drawing",
 ]

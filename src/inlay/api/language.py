@@ -159,14 +159,9 @@ def timeline(event_log: str | Path) -> Timeline:
     return draw(read_journal(Path(event_log)))
 
 
-def timeline_text(found: Timeline) -> str:
-    """A timeline for a terminal."""
-    return as_text(found)
-
-
-def timeline_svg(found: Timeline) -> str:
-    """A timeline as a drawing."""
-    return as_svg(found)
+def timeline_drawing(found: Timeline, *, svg: bool = False) -> str:
+    """A timeline for a terminal, or as an SVG drawing."""
+    return as_svg(found) if svg else as_text(found)
 
 
 def stream_chat(url: str, *, model: str, question: str, key: str | None = None) -> Iterator[str]:

@@ -19,11 +19,11 @@ def timeline(
     """Draw which device computed what when, and how long devices worked at the same time (measured)."""
     found = api.timeline(event_log)
     if svg is not None:
-        svg.write_text(api.timeline_svg(found))
+        svg.write_text(api.timeline_drawing(found, svg=True))
     shares = {runner: found.busy_share(runner) if found.span else 0.0 for runner in found.runners}
     overlap = found.overlap_share() if found.span else 0.0
     if as_json:
         print(json.dumps({"span_seconds": found.span, "busy_share": shares, "overlap_share": overlap, "grade": "measured"}))
         return
-    print(api.timeline_text(found))
+    print(api.timeline_drawing(found))
     print(f"span {found.span:.2f} s; at least two devices busy {overlap:.1%} of it (measured). P prefill, d decode, . idle")

@@ -40,6 +40,8 @@ def test_what_is_live_is_freed_after_its_last_use_and_views_take_no_room() -> No
     assert region_memory(one_block(fork, ("d",)), 0, 1) == 10 * ROW * 4
     seen = [step("a", "x"), step("v", "a", operator="aten.view.default"), step("b", "v", "a"), step("c", "b")]
     assert region_memory(one_block(seen, ("c",)), 0, 1) == 10 * ROW * 3
+    shown = [step("a", "x"), step("v", "a", operator="aten.view.default"), step("b", "v"), step("c", "b")]
+    assert region_memory(one_block(shown, ("v", "c")), 0, 1) == 10 * ROW * 4
     wide = [step("a", "x", width=640), step("b", "a")]
     assert region_memory(one_block(wide, ("b",)), 0, 1) == 10 * ROW * 12
 
