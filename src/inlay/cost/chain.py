@@ -83,14 +83,30 @@ class Chain:
 
     def value_bytes(self, name: str, sizes: Mapping[str, int]) -> int:
         """The size of a value or of a program input."""
-        if name in self.program.inputs:
-            return self.program.inputs[name].bytes(sizes)
-        return sum(tensor.bytes(sizes) for tensor in self.nodes[name].outputs)
+        key = (name, tuple(sizes.items()))
+        if key not in self._bytes:
+            given = self.program.inputs.get(name)
+            tensors = self.nodes[name].outputs if given is None else (given,)
+            self._bytes[key] = sum(tensor.bytes(sizes) for tensor in tensors)
+        return self._bytes[key]
+
+    @cached_property
+    def most_live(self) -> dict[tuple[int, int], int]:
+        """What `memory` has found so far: bytes of activations that live at once in a run of blocks, at its worst point."""
+        return {}
+
+    @cached_property
+    def _bytes(self) -> dict[tuple[str, tuple[tuple[str, int], ...]], int]:
+        return {}
 
     def weight_bytes(self, first: int, end: int) -> int:
         """The weights of a run of blocks, each counted once."""
         names = {name for block in self.blocks[first:end] for name in block.weights}
-        return sum(self.program.weights[name].bytes({}) for name in names)
+        return sum(self._weights[name] for name in names)
+
+    @cached_property
+    def _weights(self) -> dict[str, int]:
+        return {name: tensor.bytes({}) for name, tensor in self.program.weights.items()}
 
     def piece(self, first: int, end: int) -> Piece:
         """A run of blocks as one piece of code: its ports, nodes, weights, and the digest that equal runs share."""

@@ -18,7 +18,9 @@ def region_memory(chain: Chain, first: int, end: int, *, measured: int = 0) -> i
 
     `measured` is what loading and running it added beside mapped weights: packed copies, workspace, buffers.
     """
-    live = max((live_bytes(chain, first, end, point) for point in chain.points), default=0)
+    if (first, end) not in chain.most_live:
+        chain.most_live[first, end] = max((live_bytes(chain, first, end, point) for point in chain.points), default=0)
+    live = chain.most_live[first, end]
     return chain.weight_bytes(first, end) + state_bytes(chain, first, end) + max(live, measured)
 
 
@@ -35,8 +37,8 @@ def live_bytes(chain: Chain, first: int, end: int, sizes: Mapping[str, int]) -> 
     piece = chain.piece(first, end)
     order = piece.nodes
     states = {name for state in chain.program.states for name in (state.input, state.output)}
-    kept = {*piece.inputs, *piece.outputs} - states
     roots = _roots(chain, order)
+    kept = {roots.get(name, name) for name in (*piece.inputs, *piece.outputs)} - states
     last = {roots[source]: step for step, name in enumerate(order) for source in chain.nodes[name].inputs if source in roots}
     frees: dict[int, list[str]] = {}
     for name, step in last.items():

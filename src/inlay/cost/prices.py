@@ -67,7 +67,7 @@ class Prices:
         self._evidence, self._precision, self._versions = evidence, precision, versions
         self._fits: dict[tuple[int, int, Place], RunFit | None] = {}
         self._blocks: dict[tuple[int, Place], Price | Refusal] = {}
-        self._memory: dict[tuple[int, int, int], int] = {}
+        self._handovers: dict[str, Estimate] = {}
 
     def keys(self, first: int, end: int, place: Place, *, fused: bool) -> tuple[ProfileKey, ...]:
         """The key of a run of blocks at a place for each point, in their order."""
@@ -121,17 +121,21 @@ class Prices:
         measured = self._measured(first, end, place, fused=True)
         if measured is not None:
             return measured
-        fit = self._fit(first, end, place)
-        if fit is None:
+        stretch = next((item for item in self.chain.equal_stretches if item[0] <= first and end <= item[1]), None)
+        fit = None if stretch is None else self._fit(stretch, place)
+        if stretch is None or fit is None:
             return Refusal("not measured as a whole")
         seconds = fit.predict(end - first)
         name = f"fused {first}-{end - 1} at {place}"
         source = f"interpolated from fused runs of {', '.join(map(str, LENGTHS))} equal blocks"
-        return Price(seconds, self._region_memory(first, end, 0), ((name, seconds),), source)
+        memory = region_memory(self.chain, stretch[0], stretch[0] + end - first)  # equal blocks: as the first ones need
+        return Price(seconds, memory, ((name, seconds),), source)
 
     def handover(self, device: str) -> Estimate:
         """Going on to the next executable within a device's process, once for every point."""
-        return self.links.handover(device, len(self.chain.points))
+        if device not in self._handovers:
+            self._handovers[device] = self.links.handover(device, len(self.chain.points))
+        return self._handovers[device]
 
     def _block(self, index: int, place: Place) -> Price | Refusal:
         measured = self._measured(index, index + 1, place, fused=True)
@@ -151,7 +155,7 @@ class Prices:
                 return Refusal(f"never measured at {place}, and the roofline of {kind!r} has no peak for {dtype}")
             seconds.append(guess)
         whole = total(seconds)
-        return Price(whole, self._region_memory(index, index + 1, 0), ((block_name(index, place), whole),), "roofline only")
+        return Price(whole, region_memory(self.chain, index, index + 1), ((block_name(index, place), whole),), "roofline only")
 
     def _measured(self, first: int, end: int, place: Place, *, fused: bool) -> Price | Refusal | None:
         """By profiles of every point; refused where one failed; None where one is missing."""
@@ -165,22 +169,14 @@ class Prices:
                 return None
             profiles.append(self._evidence.profiles[key])
         seconds = total(map(from_profile, profiles))
-        memory = self._region_memory(first, end, max((item.memory for item in profiles), default=0))
+        memory = region_memory(self.chain, first, end, measured=max((item.memory for item in profiles), default=0))
         way = "fused" if fused else "sequence"
         name = block_name(first, place) if end - first == 1 else f"{way} {first}-{end - 1} at {place}"
         return Price(seconds, memory, ((name, seconds),), "measured")
 
-    def _region_memory(self, first: int, end: int, measured: int) -> int:
-        if (first, end, measured) not in self._memory:
-            self._memory[first, end, measured] = region_memory(self.chain, first, end, measured=measured)
-        return self._memory[first, end, measured]
-
-    def _fit(self, first: int, end: int, place: Place) -> RunFit | None:
-        """The line for the stretch of equal blocks that this run lies in."""
-        inside = [item for item in self.chain.equal_stretches if item[0] <= first and end <= item[1]]
-        if not inside:
-            return None
-        start, stop = inside[0]
+    def _fit(self, stretch: tuple[int, int], place: Place) -> RunFit | None:
+        """The line for a stretch of equal blocks at a place, from the runs at its beginning."""
+        start, stop = stretch
         if (start, stop, place) not in self._fits:
             measured: dict[int, Estimate] = {}
             for length in range(1, stop - start + 1):

@@ -1,14 +1,15 @@
 """Cut a Program into Blocks at narrow places, so that equal layers become equal blocks. Pure, torch-free.
 
 Cheap producers (masks, positions, rotary tables) belong to no block: each block that needs them repeats them. A cut is
-narrow where few computed values cross it. Fragments between narrow cuts are joined by layer; what is still large is cut
-again, first by the next index of its module paths, then by its share of the FLOPs.
+narrow where few computed values cross it. Fragments between narrow cuts are joined by layer; what is still large, or holds
+equal layers, is cut again, first by the next index of its module paths, then by its share of the FLOPs. Last, what is light
+(an activation, a pooling) joins a neighbour where equal blocks stay equal by that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from inlay.graph.digest import is_number, number_table, structural_digest, value_table
@@ -26,7 +27,8 @@ CHEAP_WEIGHTS = 64 * 1024
 """A producer is cheap that needs at most this share of the FLOPs, and weights of at most so many bytes or the values of
 integer inputs, not both (rotary frequencies and masks are cheap, an embedding is not)."""
 SMALL = 0.01
-"""Less than this share of the FLOPs never decides how blocks are cut."""
+"""Less than this share of the FLOPs never decides how blocks are cut; with less than this share of the weights too, a run
+is light."""
 Run = tuple[int, int]
 """First and end (not included) of consecutive placed nodes."""
 
@@ -45,11 +47,25 @@ class Analysis:
     flops: dict[str, float]
     live: tuple[tuple[str, ...], ...]
     long_lived: frozenset[str]
+    weights: dict[str, int]
+    digests: dict[Run, str] = field(default_factory=dict)
 
     def share(self, run: Run) -> float:
         """Of a run's nodes in the FLOPs of the program."""
         total = sum(self.flops.values()) or 1.0
         return sum(self.flops[node.name] for node in self.placed[run[0] : run[1]]) / total
+
+    def is_light(self, run: Run) -> bool:
+        """Whether a run matters neither by its FLOPs nor by its weights."""
+        held = {name for node in self.placed[run[0] : run[1]] for name in node.inputs if name in self.weights}
+        total = sum(self.weights.values()) or 1
+        return self.share(run) < SMALL and sum(self.weights[name] for name in held) / total < SMALL
+
+    def digest(self, run: Run) -> str:
+        """Of the block that a run makes; each is computed once."""
+        if run not in self.digests:
+            self.digests[run] = _block(self, run, 0, "").digest
+        return self.digests[run]
 
 
 def cut_into_blocks(program: Program, *, sizes: Mapping[str, int]) -> tuple[Block, ...]:
@@ -60,7 +76,7 @@ def cut_into_blocks(program: Program, *, sizes: Mapping[str, int]) -> tuple[Bloc
     runs = _by_layer(found, (0, len(found.placed)), level=0, width=1)
     for width in range(1, WIDEST + 1):
         runs = [piece for run in runs for piece in _refined(found, run, width)]
-    runs = _whole_states(found, runs)
+    runs = _joined(found, _whole_states(found, runs))
     names = _names(found, runs)
     return tuple(_block(found, run, index, name) for index, (run, name) in enumerate(zip(runs, names, strict=True)))
 
@@ -91,7 +107,8 @@ def analyse(program: Program, sizes: Mapping[str, int]) -> Analysis:
         if possible and spent <= limit and held <= CHEAP_WEIGHTS and not (held and reads):
             cheap[node.name], cost[node.name] = node, (spent, held, reads)
     placed = tuple(node for node in program.nodes if node.name not in cheap and node.name not in numbers)
-    return Analysis(program, placed, cheap, flops, _crossing(placed), _long_lived(placed))
+    weights = {name: values[name].bytes(sizes) for name in program.weight_nodes}
+    return Analysis(program, placed, cheap, flops, _crossing(placed), _long_lived(placed), weights)
 
 
 def _long_lived(placed: Sequence[Node]) -> frozenset[str]:
@@ -158,9 +175,12 @@ def _group(found: Analysis, run: Run, level: int) -> str:
 
 
 def layer_of(path: str, level: int = 0) -> str:
-    """`layer_of("encoder.layer.3.output", 0)` is "encoder.layer.3"; nothing where the path has fewer indices."""
+    """`layer_of("encoder.layer.3.output", 0)` is "encoder.layer.3"; nothing where the path has fewer indices.
+
+    The second call of one module is "encoder.layer.0@1": a layer of its own.
+    """
     parts = path.split(".")
-    indices = [at for at, part in enumerate(parts) if part.isdigit()]
+    indices = [at for at, part in enumerate(parts) if part.partition("@")[0].isdigit()]
     return ".".join(parts[: indices[level] + 1]) if len(indices) > level else ""
 
 
@@ -169,13 +189,15 @@ def _stem(layer: str) -> str:
 
 
 def _refined(found: Analysis, run: Run, width: int) -> list[Run]:
-    """A large run in pieces: by inner layers, else by share of the FLOPs; itself where it has no such cut."""
-    if found.share(run) <= LARGE:
-        return [run]
+    """A large run in pieces: by inner layers, else by share of the FLOPs. A smaller one by inner layers if some are equal:
+    those are lowered once. Itself where it has no such cut."""
     for level in range(3):
         pieces = _by_layer(found, run, level=level, width=width)
-        if len([piece for piece in pieces if found.share(piece) >= SMALL]) > 1:
+        heavy = [piece for piece in pieces if found.share(piece) >= SMALL]
+        if len(heavy) > 1 and (found.share(run) > LARGE or len({found.digest(piece) for piece in heavy}) < len(heavy)):
             return [inner for piece in pieces for inner in (_refined(found, piece, width))]
+    if found.share(run) <= LARGE:
+        return [run]
     pieces = []
     start = run[0]
     for at in narrow_cuts(found, run, width):
@@ -199,6 +221,27 @@ def _whole_states(found: Analysis, runs: list[Run]) -> list[Run]:
     return runs
 
 
+def _joined(found: Analysis, runs: list[Run]) -> list[Run]:
+    """Light runs join the run before them, or else the one after, if every equal of that one has such a neighbour too."""
+    while True:
+        digests = [found.digest(run) for run in runs]
+        pairs = list(pairwise(digests))
+        for at, (one, two) in enumerate(pairs):
+            before = found.is_light(runs[at + 1]) and digests.count(one) == pairs.count((one, two))
+            after = found.is_light(runs[at]) and digests.count(two) == pairs.count((one, two))
+            if one != two and (before or after):
+                break
+        else:
+            return runs
+        joined: list[Run] = []
+        at = 0
+        while at < len(runs):
+            both = at + 1 < len(runs) and (digests[at], digests[at + 1]) == (one, two)
+            joined.append((runs[at][0], runs[at + 1][1]) if both else runs[at])
+            at += 2 if both else 1
+        runs = joined
+
+
 def _names(found: Analysis, runs: Sequence[Run]) -> list[str]:
     """What the paths of a block's nodes have in common; numbered where that is not enough."""
     names: list[str] = []
@@ -219,14 +262,7 @@ def _names(found: Analysis, runs: Sequence[Run]) -> list[str]:
 
 def _block(found: Analysis, run: Run, index: int, name: str) -> Block:
     program, own = found.program, found.placed[run[0] : run[1]]
-    repeated: dict[str, Node] = {}
-    pending = [item for node in own for item in node.inputs if item in found.cheap]
-    while pending:
-        item = pending.pop()
-        if item not in repeated:
-            repeated[item] = found.cheap[item]
-            pending += [inner for inner in found.cheap[item].inputs if inner in found.cheap]
-    replicated = [node for node in program.nodes if node.name in repeated]
+    replicated = _producers(found, own)
     nodes = [*replicated, *own]
     inside, numbers = {node.name for node in nodes}, number_table(program)
     needed = list(dict.fromkeys(item for node in nodes for item in node.inputs if item not in inside))
@@ -246,6 +282,22 @@ def _block(found: Analysis, run: Run, index: int, name: str) -> Block:
         outputs=tuple(outputs),
         weights=tuple(program.weight_nodes[item] for item in weights),
     )
+
+
+def _producers(found: Analysis, own: Sequence[Node]) -> list[Node]:
+    """The cheap producers that these nodes need, each after what it reads and else in the order of first use: so equal
+    layers have them in equal order, wherever in the program they stand."""
+    ordered: dict[str, Node] = {}
+    for node in own:
+        pending = [item for item in reversed(node.inputs) if item in found.cheap]
+        while pending:
+            item = found.cheap[pending[-1]]
+            missing = [inner for inner in item.inputs if inner in found.cheap and inner not in ordered]
+            pending += reversed(missing)
+            if not missing:
+                ordered.setdefault(item.name, item)
+                pending.pop()
+    return list(ordered.values())
 
 
 def _size_givers(program: Program, inputs: Sequence[str], wanted: Sequence[str], numbers: Mapping[str, str]) -> list[str]:

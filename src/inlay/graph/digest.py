@@ -51,7 +51,9 @@ def number_table(program: Program) -> dict[str, str]:
     for node in program.nodes:
         if not is_number(node):
             continue
-        if node.operator.startswith("aten.sym_size"):
+        if node.value:
+            table[node.name] = node.value
+        elif node.operator.startswith("aten.sym_size"):
             axis = json.loads(node.arguments)[0][1]
             table[node.name] = str(values[node.inputs[0]].shape[int(axis[1])])
         else:

@@ -33,7 +33,7 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One operation in execution order: `operator` as torch names it (aten.mm.default), its inputs by node name,
     the path of the module it came from and the user's source line where known. `arguments` is JSON of all arguments, in
-    which {"node": name} stands for another value."""
+    which {"node": name} stands for another value. `value` is the size that a number of the graph is, where known."""
 
     name: str
     operator: str
@@ -42,6 +42,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     source: str = ""
     arguments: str = ""
+    value: str = ""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

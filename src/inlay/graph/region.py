@@ -35,8 +35,8 @@ def piece_of(cut: Cut, first: int, end: int) -> Piece:
     others = [*cut.blocks[:first], *cut.blocks[end:]]
     wanted = {name for block in others for name in block.inputs} | set(program.outputs)
     wanted |= {state.output for state in program.states}
-    inside = {name for block in blocks for name in (*block.replicated, *block.nodes)}
-    nodes = tuple(node.name for node in program.nodes if node.name in inside)
+    repeated = dict.fromkeys(name for block in blocks for name in block.replicated)
+    nodes = (*repeated, *(name for block in blocks for name in block.nodes))
     inputs = tuple(dict.fromkeys(name for block in blocks for name in block.inputs if name not in made))
     outputs = tuple(name for block in blocks for name in block.outputs if name in wanted)
     weights = tuple(dict.fromkeys(name for block in blocks for name in block.weights))

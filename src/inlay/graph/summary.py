@@ -110,6 +110,7 @@ def _node(exported: ExportedProgram, node: torch.fx.Node, symbols: Mapping[str, 
         path=_module_path(node),
         source=_source_line(node),
         arguments=json.dumps(arguments, separators=(",", ":")),
+        value=str(_size(node.meta["val"], symbols)) if isinstance(node.meta.get("val"), torch.SymInt) else "",
     )
 
 
@@ -146,9 +147,18 @@ def _canonical(exported: ExportedProgram, value: Any, symbols: Mapping[str, str]
 
 
 def _module_path(node: torch.fx.Node) -> str:
-    """The innermost module that the node came from, as its path in the captured module."""
+    """The innermost module that the node came from, as its path in the captured module.
+
+    A module that is called again has `@1`, `@2`, ... behind the first of its names that all of it shares: layers that
+    share their weights are told apart.
+    """
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
+    for key, entry in stack.items():
+        call, outer = re.search(r"@\d+$", str(key)), str(entry[0])
+        if call is not None and outer and path.startswith(outer):
+            path = outer + call.group() + path.removeprefix(outer)
+            break
     return re.sub(r"\.slice\([^)]*\)", "", path)
 
 

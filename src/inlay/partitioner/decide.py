@@ -86,7 +86,7 @@ def reprice(search: Search, partition: Partition) -> Partition:
 def find_floors(offering: Offering, problem: Problem) -> tuple[Floor, ...]:
     """Every place with all of it: its price without pins, or why it cannot; with a plan where the pins allow it too."""
     search = offering.search
-    free = build(offering, pinned=False)
+    free = build(offering, pinned=False) if search.pinned else problem
     floors = []
     for number, place in enumerate(search.places):
         plan = _whole_at(offering, free, number)

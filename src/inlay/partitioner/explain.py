@@ -59,7 +59,7 @@ def _region_row(partition: Partition, region: PlannedRegion) -> list[str]:
         region.id,
         f"{numbers} {names}",
         str(region.place),
-        "whole" if region.fused else "by block",
+        "whole" if region.fused or region.end - region.first == 1 else "by block",
         estimate_text(region.seconds),
         f"{100 * region.flops_share:.1f} %",
         format_bytes(region.memory),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from inlay.partitioner.problem import Plan, Problem
 from inlay.partitioner.solve import Solution, solve
 
-MOST_PLANS = 256
+MOST_PLANS = 64
 
 
 def distinct_plans(problem: Problem, count: int) -> tuple[tuple[Plan, ...], Solution]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inlay.hardware import Place
+from inlay.hardware import Place, device_kind, parse_place
 from inlay.partitioner.build import Offering
 from inlay.partitioner.pricing import PricedPlan, overflow
 from inlay.partitioner.problem import Problem, Step, plan_seconds
@@ -33,7 +33,9 @@ def region_reason(offering: Offering, problem: Problem, plan: PricedPlan, number
     search, step, price = offering.search, plan.steps[number], plan.prices[number]
     pins = [str(search.pinned[at]) for at in range(step.first, step.end) if at in search.pinned]
     possible = [option for option in options if option.whole is not None and option.answer.seconds is not None]
-    ranked = sorted(possible, key=lambda option: option.whole or 0.0)
+    own = problem.places[step.place]
+    other = [option for option in possible if not _twins(offering, own, parse_place(option.answer.place))]
+    ranked = sorted(other or possible, key=lambda option: option.whole or 0.0)
     now, here = format_seconds(plan_seconds(problem, plan.steps)), format_seconds(price.seconds.value)
     if pins:
         return f"pinned here by '{pins[0]}'{_next_best(ranked, now)}"
@@ -49,6 +51,12 @@ def region_reason(offering: Offering, problem: Problem, plan: PricedPlan, number
             f"{faster.place} alone would be faster ({alone} against {here}), not with what moves then{_next_best(ranked, now)}"
         )
     return f"fastest here with {here}{_next_best(ranked, now)}"
+
+
+def _twins(offering: Offering, one: Place, other: Place) -> bool:
+    """Whether two places are alike: one backend on two devices of a kind."""
+    cluster = offering.search.cluster
+    return one.backend == other.backend and device_kind(cluster, one.device) == device_kind(cluster, other.device)
 
 
 def _next_best(ranked: list[Option], now: str) -> str:
