@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from inlay.partitioner.problem import Problem, Step
 
 INFINITE = float("inf")
@@ -12,11 +14,12 @@ class Remaining:
     """For every position, and every place and kind of the step that ends there, the least that can follow.
 
     Exact where each value is read by the next block only and memory does not bind; otherwise never too high: values
-    made before the last block are taken to be everywhere, and devices to hold everything.
+    made before the last block are taken to be everywhere, and devices to hold everything. `rates` charges, by device
+    number, seconds for each byte in use there.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, rates: Mapping[int, float] | None = None) -> None:
+        self._problem, self._rates = problem, dict(rates or {})
         count, places = problem.count, range(len(problem.places))
         self._table: list[dict[tuple[int, bool], float]] = [{} for _ in range(count + 1)]
         self._table[count] = {(place, fused): 0.0 for place in places for fused in (False, True)}
@@ -29,11 +32,14 @@ class Remaining:
                 self._table[at][place, False] = min(
                     (seconds for key, seconds in ways if key != (place, False)), default=INFINITE
                 )
-        self._start = min((step.seconds + self.after(step.end, step) for step in self._steps(0)), default=INFINITE)
+        self._start = min((self._cost(step) + self.after(step.end, step) for step in self._steps(0)), default=INFINITE)
 
     def after(self, at: int, last: Step | None) -> float:
         """The least that can follow at that position after such a step; infinite where the chain cannot be ended."""
         return self._start if last is None else self._table[at][last.place, last.fused]
+
+    def _cost(self, step: Step) -> float:
+        return step.seconds + self._rates.get(self._problem.device_of[step.place], 0.0) * step.memory
 
     def _steps(self, at: int) -> tuple[Step, ...]:
         return self._problem.steps[at] if at < self._problem.count else ()
@@ -45,7 +51,7 @@ class Remaining:
         best: Best = {}
         for step in self._steps(at):
             target = problem.device_of[step.place]
-            seconds = step.seconds + self._table[step.end][step.place, step.fused]
+            seconds = self._cost(step) + self._table[step.end][step.place, step.fused]
             if seconds == INFINITE:
                 continue
             read = [number for number in newest if problem.values[number].consumers[0] < step.end]

@@ -1,7 +1,7 @@
 """Exact search for the cheapest ways through a chain, with their proof.
 
 A dynamic programme over (end of the last step, its place, which devices hold each live value), kept as labels with the
-memory used so far, explored in the order of cost so far plus `remaining.Remaining`, a bound from below on the rest. The
+memory used so far, explored in the order of cost so far plus a bound from below on the rest (`remaining`, `rents`). The
 first plans to arrive are then the best ones, and the first of them is the optimum of this table of costs.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from inlay.partitioner.problem import Plan, Problem, Step, plan_seconds
 from inlay.partitioner.remaining import INFINITE, Remaining
+from inlay.partitioner.rents import rent, rented
 from inlay.partitioner.symmetry import equal_devices
 
 LABEL_LIMIT = 400_000
@@ -60,7 +61,10 @@ class _Search:
         self.groups = equal_devices(problem)
         self.group_of = {device: (group, rank) for group, held in enumerate(self.groups) for rank, device in enumerate(held)}
         self.tracked = _tracked(problem)
-        self.closed: dict[tuple[object, ...], list[tuple[int, ...]]] = {}
+        found = rented(problem, self.tracked)
+        self.rates, self.rented = found or ({}, self.remaining)
+        self.rent = rent(problem, self.rates)
+        self.closed: dict[tuple[object, ...], list[tuple[float, tuple[int, ...]]]] = {}
         self.made = 0
 
     def run(self) -> Solution:
@@ -96,17 +100,26 @@ class _Search:
         return []
 
     def _keep(self, label: _Label) -> bool:
-        """Whether a label may still lead to one of the plans wanted: fewer than that many are better in every respect.
-
-        Labels of one key arrive by cost, so that only memory has to be compared.
-        """
+        """Whether a label may still lead to one of the plans wanted: fewer than that many are as good in every respect."""
         last = label.last
         key = (last and (last.end, last.place, last.fused), label.holdings, label.used)
         better = self.closed.setdefault(key, [])
-        if sum(all(a <= b for a, b in zip(item, label.memory, strict=True)) for item in better) >= self.plans:
+        worse = sum(
+            seconds <= label.seconds and all(a <= b for a, b in zip(memory, label.memory, strict=True))
+            for seconds, memory in better
+        )
+        if worse >= self.plans:
             return False
-        better.append(label.memory)
+        better.append((label.seconds, label.memory))
         return True
+
+    def _bound(self, label: _Label, last: Step) -> float:
+        """What no plan that begins so can be below: the cost so far and the rest, or the same with memory paid for."""
+        free = label.seconds + self.remaining.after(last.end, last)
+        if not self.rates or free == INFINITE:
+            return free
+        paid = sum(self.rates[device] * size for device, size in zip(self.tracked, label.memory, strict=True))
+        return max(free, label.seconds + paid + self.rented.after(last.end, last) - self.rent)
 
     def _children(self, label: _Label) -> Iterator[tuple[_Label, float]]:
         """Every step that may follow, with the cost so far and the bound on the whole."""
@@ -116,8 +129,7 @@ class _Search:
             device = problem.device_of[step.place]
             if last is not None and last.place == step.place and not last.fused and not step.fused:
                 continue  # that is one longer region, and it has its own price
-            rest = self.remaining.after(step.end, step)
-            if rest == INFINITE:
+            if self.remaining.after(step.end, step) == INFINITE:
                 continue
             used = self._used(label.used, device)
             memory = self._memory(label.memory, device, step.memory)
@@ -127,7 +139,8 @@ class _Search:
             if last is not None and problem.device_of[last.place] == device:
                 moved += problem.handover(device)
             seconds = label.seconds + step.seconds + moved
-            yield _Label(seconds, label.steps + 1, step, label, holdings, used, memory), seconds + rest
+            child = _Label(seconds, label.steps + 1, step, label, holdings, used, memory)
+            yield child, self._bound(child, step)
 
     def _used(self, used: tuple[int, ...], device: int) -> tuple[int, ...] | None:
         """How many of each group of equal devices are in use; None where an earlier one of the group is still free."""
