@@ -72,7 +72,7 @@ def lower_main(config: dict[str, Any]) -> int:
         for first, end in parsed.pieces:
             piece = piece_of(stored.cut, first, end)
             with steps(f"lower {parsed.backend} {name_of(stored.cut, piece)}"):
-                outcomes.append(_lower(exported, stored, piece, parsed.backend, parsed.request, cache))
+                outcomes.append(lower_piece(exported, stored, piece, parsed.backend, parsed.request, cache))
         return {"pieces": msgspec.to_builtins(outcomes)}
 
     return reported(parsed.result, parsed.progress, work)
@@ -164,7 +164,9 @@ def tensor_digest_of(arrays: Mapping[str, Any]) -> str:
     return whole.hexdigest()
 
 
-def _lower(exported: Any, stored: StoredProgram, piece: Piece, name: str, request: LowerRequest, cache: Cache) -> PieceOutcome:
+def lower_piece(
+    exported: Any, stored: StoredProgram, piece: Piece, name: str, request: LowerRequest, cache: Cache
+) -> PieceOutcome:
     found, begun = backend(name), time.monotonic()
     key = piece_key(piece, backend=found, request=request)
     directory = cache.artifact(key)
