@@ -12,7 +12,7 @@ import pytest
 from inlay.engine.neighbours import Neighbours
 from inlay.errors import DeviceError, TransferError
 from inlay.specs.stage import KvLayer, StageShape
-from inlay.transport import STAGE, Arrival, RunFailed, SharedChannel, TensorSender, accept, offer
+from inlay.transport import STAGE, Arrival, RunFailed, SharedChannel, StreamChannel, TensorSender, accept, offer
 
 LAYER = KvLayer(key_heads=1, key_dim=1, value_heads=1, value_dim=1)
 WHOLE = StageShape(vocabulary=9, layers=(LAYER,) * 3)
@@ -68,9 +68,10 @@ def test_a_failed_batch_is_told_in_its_place_and_what_nobody_waits_for_is_droppe
     before.send(3, hidden(3))
     pump(before, after)
     assert after.take(2) == RunFailed(run=2, code="out_of_memory", message="a: planted")
-    assert after.take(1) is None
+    assert after.take(2) is None
     before.send(1, hidden(1))
     pump(before, after)
+    assert list(after._came) == [3]
     found = after.take(3)
     assert isinstance(found, np.ndarray) and found[0, 0, 0] == 3
     assert after._came == {}
@@ -118,16 +119,19 @@ def test_nonsense_from_a_neighbour_is_a_transfer_error(channels) -> None:
 
 def test_only_the_neighbours_of_the_chain_are_let_in_and_only_once(channels) -> None:
     it = Neighbours(MIDDLE, before="a", after="c")
-    assert not it.complete
-    assert it.connected(Arrival("a", True, channels[1], kind=STAGE)) and not it.complete
-    strangers = [socket.socketpair(socket.AF_UNIX) for _ in range(3)]
-    from inlay.transport import StreamChannel
+    ends = [[StreamChannel(end) for end in socket.socketpair(socket.AF_UNIX)] for _ in range(4)]
 
-    ends = [(StreamChannel(one), StreamChannel(other)) for one, other in strangers]
-    for (mine, theirs), peer, incoming in zip(ends, ("x", "c", "a"), (True, True, True), strict=True):
+    def refused(mine: StreamChannel, theirs: StreamChannel, peer: str, *, incoming: bool) -> None:
         assert not it.connected(Arrival(peer, incoming, mine, kind=STAGE))
         with pytest.raises(TransferError):
             theirs.receive()
+        theirs.close()
+
+    for (mine, theirs), peer, incoming in zip(ends, ("x", "c", "a"), (True, True, False), strict=False):
+        refused(mine, theirs, peer, incoming=incoming)
+    assert not it.complete
+    assert it.connected(Arrival("a", True, channels[1], kind=STAGE)) and not it.complete
+    refused(*ends[3], "a", incoming=True)
     assert it.connected(Arrival("c", False, channels[0], kind=STAGE)) and it.complete
     with pytest.raises(DeviceError, match="c cannot be reached: nobody there"):
         it.connected(Arrival("c", False, None, "nobody there", STAGE))

@@ -199,6 +199,16 @@ def test_a_lost_process_loses_its_runner_once_and_nobody_else() -> None:
     assert len(it.send(D, SUBMIT)) == 2
 
 
+def test_a_lost_destination_ends_what_was_on_its_way_to_it_at_the_source() -> None:
+    it = replicas()
+    parts = opened(it)
+    *aborts, event = it.lost("b:1/y", "killed")
+    assert event == Lost(D, "b:1/y: killed") and it.open == 0
+    assert [(tell.place, tell.message.transfer) for tell in aborts] == list(  # type: ignore[union-attr]
+        zip(["a:0/x", "a:1/y", "a:1/y", "a:2/z"], parts, strict=True)
+    )
+
+
 def test_a_runner_of_one_process_is_as_it_was_without_replicas() -> None:
     it = Replicas({"p": [Region("p", 1, 0, 4)], "d": [Region("d", 1, 0, 4)]})
     one = binding(source="p", destination="d")
@@ -225,6 +235,7 @@ def test_parts_hold_every_layer_once_however_both_ends_are_cut_and_in_whatever_o
     it.send("p", OpenTransfer(binding=one, slot=OTHER))
     parts = [tell.message.binding for tell in expects]  # type: ignore[union-attr]
     assert sorted(layer for part in parts for layer in range(*part.layers)) == list(range(depth))
+    assert all(part.layers[0] < part.layers[1] for part in parts)
     events = [(part.destination, arrived(part.transfer, size=part.transfer + 1)) for part in parts]
     events += [(part.source, KvSent(transfer=part.transfer, sequence=5, size=part.transfer + 1)) for part in parts]  # type: ignore[misc]
     rng.shuffle(events)
