@@ -352,7 +352,7 @@ def without_weights(exported: ExportedProgram) -> tuple[ExportedProgram, tuple[s
     outputs = [spec.arg for spec in exported.graph_signature.output_specs]
     call = ModuleCallSignature(
         inputs=[spec.arg for spec in specs],
-        outputs=outputs,
+        outputs=[TensorArgument("") for _ in outputs],  # no names, as in `extract`
         in_spec=pytree.tree_flatten((tuple(range(len(specs))), {}))[1],
         out_spec=pytree.tree_flatten(tuple(range(len(outputs))))[1],
     )

@@ -50,7 +50,8 @@ def extract(
     graph.lint()
     call = ModuleCallSignature(
         inputs=[TensorArgument(piece.copied[node].name) for node in piece.inputs],
-        outputs=[TensorArgument(node.name) for node in results],
+        # Without names: decomposing may replace these nodes, and torch then misses them (one that is a getitem, always).
+        outputs=[TensorArgument("") for _ in results],
         in_spec=pytree.tree_flatten((tuple(range(len(piece.inputs))), {}))[1],
         out_spec=pytree.tree_flatten(tuple(range(len(results))))[1],
     )
