@@ -33,7 +33,7 @@ check: setup
 
 # Each of these shows one claim of the README on this machine and prints what it measured.
 tokens: setup
-	$(BIN)/python -m pytest tests/integration/test_same_tokens.py --all-models -s
+	$(BIN)/python -m pytest tests/integration/test_same_tokens.py tests/integration/test_layers_served.py --all-models -s
 
 handoff: setup
 	$(BIN)/python -m pytest tests/integration/test_handoff_is_real.py -s -v

@@ -168,9 +168,9 @@ def files() -> str:
     for noun in (deployment.Role, deployment.RegionPlacement, Precision, deployment.Parallel, deployment.FileReference):
         parts.append(f"\n### {noun.__name__}\n\n{inspect.getdoc(noun)}\n{fields(noun)}")
     parts.append(
-        "\nA part of the layers, the roles `draft` and `target`, and KV not in float32 are refused by name. Kept in the\n"
+        "\nThe roles `draft` and `target`, `parallel` above 1 and KV not in float32 are refused by name. Kept in the file and\n"
     )
-    parts.append("file and without effect for now: `parallel`, `tables`, `artifacts` and the reserved keys.\n")
+    parts.append("without effect for now: `tables`, `artifacts` and the reserved keys.\n")
     return "".join(parts)
 
 

@@ -19,7 +19,7 @@ from truth import Truth, continuations, load, prompts
 from inlay import api
 from inlay.engine.journal import first_difference, read_journal
 from inlay.models import read_tokenizer
-from inlay.orchestrator import Running
+from inlay.orchestrator import Running, compiling
 from inlay.specs.deployment import Deployment
 from inlay.specs.device import BatchDone, KvArrived
 from inlay.specs.schedule import Answered
@@ -154,6 +154,17 @@ def test_the_log_replays_the_timeline_draws_and_the_meters_count_joined_runners(
     assert 'inlay_tokens_total{device="cpu:0+cpu:1",framework="openvino+onnxruntime",phase="decode"}' in meters
     assert 'inlay_device_busy_seconds{device="cpu:5"}' in meters and 'inlay_worker_epoch{device="cpu:8"} 1.0' in meters
     assert read(served.url, "/ready")[0] == 200
+
+
+def test_a_second_start_finds_every_piece_and_compiles_nothing(served, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a compile process was started")
+
+    monkeypatch.setattr(compiling, "_compile", refuse)
+    found = compiling.ensure_lowered(served.wanted, progress=lambda text: None)
+    assert len(found) == len(BACKENDS)
+    equal = {found[place].directory for place in ("cpu:1/onnxruntime", "cpu:3/onnxruntime")}  # the same layers
+    assert len(equal) == 1 and len({item.directory for item in found.values()}) == len(BACKENDS) - 2
 
 
 @pytest.mark.timeout(1500)

@@ -6,7 +6,9 @@ import msgspec
 
 
 class PlacementRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Request field `inlay`: the places ("xeon:0/openvino") of the phases; None leaves one to the scheduler."""
+    """Request field `inlay`: the places ("xeon:0/openvino") of the phases; None leaves one to the scheduler.
+
+    A replica whose layers lie at several places is named by all of them, joined by "+"."""
 
     prefill: str | None = None
     decode: str | None = None

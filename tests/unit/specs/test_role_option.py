@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from inlay.errors import DeploymentError
 from inlay.hardware import Cluster, Place, parse_cluster
+from inlay.models import read_model
 from inlay.specs.deployment import (
     Deployment,
     RegionPlacement,
@@ -20,6 +23,7 @@ from inlay.specs.precision import Precision
 from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 
 KNOWN = ("prefill", "decode")
+EXAMPLES = Path(__file__).parents[3] / "examples" / "deployments"
 
 
 @pytest.fixture
@@ -114,6 +118,13 @@ def test_a_cut_role_reads_back_from_its_file_and_precision_may_differ_by_region(
     file = tmp_path / "d.yaml"
     file.write_text(dump_deployment(deployment))
     assert load_deployment(file) == deployment
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_the_example_deployments_load_and_hold_all_layers_of_the_model_they_name(file) -> None:
+    deployment = load_deployment(file)
+    depth = read_model(EXAMPLES.parents[1] / deployment.model).layers
+    check_deployment(deployment, source=file.name, depth=depth)
 
 
 def test_a_file_that_ends_too_early_is_seen_once_the_model_is_known(cluster) -> None:
