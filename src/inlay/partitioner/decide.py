@@ -16,6 +16,10 @@ from inlay.partitioner.solve import Solution, solve
 from inlay.specs.partition import Alternative, Partition
 from inlay.units import format_seconds
 
+WORTH = 0.01
+"""A plan of several regions is shipped where it takes at least this share less than a single place. What was timed apart, piece
+by piece, does not foretell less, and every further framework and process has a price that is not in the table."""
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -148,10 +152,12 @@ def _choose(best: PricedPlan, floor: PricedPlan | None, problem: Problem) -> tup
     alone = format_seconds(floor.seconds.value)
     if best.steps == floor.steps:
         return floor, f"{where} takes all of it, and no other plan is faster than its {alone}"
-    if beats(best.parts, floor.parts):
+    enough = best.seconds.value <= (1.0 - WORTH) * floor.seconds.value
+    if enough and beats(best.parts, floor.parts):
         return best, f"it takes {seconds}, beyond the noise less than the {alone} of {where} alone"
-    within = f"{len(best.steps)} regions would take {seconds}, within the noise of the {alone} of {where} alone"
-    return floor, f"{within}: ties go to one place"
+    near = "within the noise" if enough else f"within {100 * WORTH:g} %"
+    said = f"{len(best.steps)} regions would take {seconds}, {near} of the {alone} of {where} alone"
+    return floor, f"{said}: ties go to one place"
 
 
 def _why_no_floor(offering: Offering, free: Problem, number: int) -> str:

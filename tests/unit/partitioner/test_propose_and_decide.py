@@ -81,6 +81,15 @@ def test_every_region_says_why_and_what_the_next_best_place_would_cost() -> None
     assert first.alternatives[0].seconds.grade == "calibrated"
 
 
+def test_the_next_best_place_is_not_the_same_thing_on_an_equal_device() -> None:
+    program, blocks = make_program(2)
+    spots = places("cpu:0/openvino", "cpu:1/openvino", "cpu:1/onnxruntime")
+    cluster = make_cluster({"cpu:0": None, "cpu:1": None}, chips={"cpu:0": "xeon", "cpu:1": "xeon"})
+    search = new_search(program, blocks, cluster=cluster, points=[POINT], offers={p: offer(program, p.backend) for p in spots})
+    region = search_through(search, Bench({"openvino": [1.0, 1.0], "onnxruntime": [2.0, 2.0]})).regions[0]
+    assert region.device == "cpu:0" and "next best is cpu:1/onnxruntime with 4.00 s" in region.reason
+
+
 def test_a_split_within_the_noise_of_a_single_place_goes_to_the_single_place() -> None:
     near = {"openvino": [1.0, 1.0, 1.0, 1.05, 1.05, 1.05], "onnxruntime": [1.05, 1.05, 1.05, 1.0, 1.0, 1.0]}
     search = two_places()
@@ -91,6 +100,14 @@ def test_a_split_within_the_noise_of_a_single_place_goes_to_the_single_place() -
     assert partition.gap > 0
     assert partition.unused == ("npu:0",)
     assert len(search_through(two_places(), Bench(near, noise=0.001)).regions) == 2
+
+
+@pytest.mark.parametrize(("less", "regions"), [(0.5, 1), (1.5, 2)])
+def test_a_split_that_saves_less_than_a_hundredth_is_a_tie_however_quiet_it_was(less, regions) -> None:
+    small = {"openvino": [98.0, 2.0], "onnxruntime": [150.0, 2.0 - less]}
+    partition = search_through(two_places(2), Bench(small, noise=1e-6))
+    assert len(partition.regions) == regions
+    assert ("within 1 % of the 100.00 s" in partition.reason) == (regions == 1)
 
 
 def test_equal_places_are_a_tie_and_the_first_one_has_it() -> None:
