@@ -113,11 +113,12 @@ def _plain(value: Any) -> Any:
 
 
 def _command(arguments: list[str]) -> str:
-    """As typed, without where the results go."""
+    """As typed, without the folders of this machine that files go to."""
     kept = [f"benchmarks/{Path(arguments[0]).name}", *arguments[1:]]
-    if "--out" in kept:
-        at = kept.index("--out")
-        del kept[at : at + 2]
+    for option in ("--out", "--cache", "--work"):
+        if option in kept:
+            at = kept.index(option)
+            del kept[at : at + 2]
     return " ".join(["python", *kept])
 
 

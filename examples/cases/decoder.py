@@ -14,8 +14,45 @@ def build() -> dict[str, Any]:
 
 
 def build_small() -> dict[str, Any]:
-    """The same shape, small enough to be looked at in seconds."""
-    return decoder(layers=4, hidden=128, name="decoder-small")
+    """The same shape, small enough that what is between its regions shows."""
+    return decoder(layers=8, hidden=128, name="decoder-small")
+
+
+def build_plain() -> dict[str, Any]:
+    """As small, feed-forward layers alone: no mask, no positions, nothing that every region would work out anew."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.manual_seed(0)
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.widen, self.narrow = nn.LayerNorm(128), nn.Linear(128, 512), nn.Linear(512, 128)
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return hidden + self.narrow(functional.gelu(self.widen(self.norm(hidden))))
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.layers = nn.Embedding(32000, 128), nn.ModuleList(Layer() for _ in range(8))
+            self.head = nn.Linear(128, 32000, bias=False)
+
+        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+            hidden = self.embed(input_ids)
+            for layer in self.layers:
+                hidden = layer(hidden)
+            return self.head(hidden[:, -1:])
+
+    return {
+        "model": Plain().eval(),
+        "kwargs": {"input_ids": torch.randint(0, 32000, (1, 16))},
+        "dynamic": {"input_ids": {1: ("length", 1, 512)}},
+        "points": [{"length": 128}],
+        "name": "plain",
+    }
 
 
 def decoder(*, layers: int, hidden: int, name: str) -> dict[str, Any]:

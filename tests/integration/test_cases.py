@@ -1,0 +1,173 @@
+"""The four shipped cases, with small models: searched by measured costs, built, run and verified; and how they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from inlay import api
+from inlay.api.programs import device_options, search_partition
+from inlay.backends import backend
+from inlay.errors import InputError, OutOfMemoryError, PartitionError
+from inlay.hardware import Cluster, load_cluster
+from inlay.partitioner import Search, best_plans
+from inlay.runtime import Cache
+from inlay.runtime.assemble import compile_partition
+from inlay.runtime.compare import compare
+from inlay.runtime.judged import build_candidate
+from inlay.specs.partition import Partition, PlannedRegion, dump_partition
+from inlay.specs.verification import Verification
+from inlay.units import Bytes
+
+CASES = Path(__file__).parents[2] / "examples" / "cases"
+TWO = ("openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frameworks() -> None:
+    for name in TWO:
+        found = backend(name).available()
+        if not found.available:
+            pytest.skip(found.reason)
+
+
+@cache
+def captured(name: str) -> api.CapturedModel:
+    return api.capture_file(f"{CASES / name}.py:build_small")
+
+
+def searched(name: str, cluster: Cluster | str = "local", backends: Sequence[str] = TWO) -> tuple[Partition, Search]:
+    return search_partition(captured(name), cluster=cluster, backends=backends, rounds=5)
+
+
+def cluster(name: str, *, memory: int | None = None) -> Cluster:
+    """A shipped cluster; with `memory` in place of what its devices state, since the model is smaller too."""
+    found = load_cluster(CASES / f"{name}.yaml")
+    if memory is None:
+        return found
+    devices = {key: msgspec.structs.replace(item, memory=Bytes(memory)) for key, item in found.devices.items()}
+    return msgspec.structs.replace(found, devices=devices)
+
+
+def without_limit(name: str) -> Cluster:
+    found = cluster(name)
+    devices = {key: msgspec.structs.replace(item, memory=None) for key, item in found.devices.items()}
+    return msgspec.structs.replace(found, devices=devices)
+
+
+def proven(name: str, plan: Partition, where: Cluster | str, folder: Path) -> tuple[Verification, dict[str, int]]:
+    """Build it, verify it, run it once; what went between devices in that run."""
+    api.compile(captured(name), folder, plan=plan, cluster=where)
+    with api.load(folder, cluster=where) as opened:
+        found = opened.verify(seed=5, points=plan.points)
+        outcome = opened.session.run(opened.random_inputs(plan.points[0]))
+    assert found.passed and 0 < max(region.relative_error for region in found.regions) < 1e-4
+    return found, outcome.moved
+
+
+def test_case_one_a_single_place_takes_all_and_ties_go_to_it(tmp_path) -> None:
+    plan, search = searched("single")
+    assert len({region.place for region in plan.regions}) == 1, plan.reason
+    assert "ties go to one place" in plan.reason or "no other plan is faster" in plan.reason
+    assert len(plan.unused) == len(plan.cluster.devices) - 1
+    assert any(len({region.place for region in other.regions}) > 1 for other in best_plans(search, 5))
+    proven("single", plan, "local", tmp_path / "build")
+
+
+def test_case_two_a_model_that_fits_neither_device_is_split_and_moves_what_the_plan_says(tmp_path) -> None:
+    whole, _ = searched("decoder", without_limit("memory"))
+    limited = cluster("memory", memory=int(0.7 * sum(region.memory for region in whole.regions)))
+    plan, _ = searched("decoder", limited)
+    assert {region.device for region in plan.regions} == {"cpu:0", "cpu:1"} and plan.transfers
+    assert all(item.seconds is None and "which has" in item.reason for item in plan.floors), plan.floors
+    for name, device in limited.devices.items():
+        assert sum(region.memory for region in plan.regions if region.device == name) <= (device.memory or 0)
+    _, moved = proven("decoder", plan, limited, tmp_path / "build")
+    planned: dict[str, int] = {}
+    for transfer in plan.transfers:
+        planned[transfer.value] = planned.get(transfer.value, 0) + transfer.size
+    assert moved == planned
+
+
+def test_case_two_with_a_device_that_enforces_its_memory(tmp_path) -> None:
+    free = without_limit("memory-contrary")
+    whole, _ = searched("decoder", free, ("openvino", "contrary"))
+    limited = cluster("memory-contrary", memory=int(0.7 * sum(region.memory for region in whole.regions)))
+    plan, _ = searched("decoder", limited, ("openvino", "contrary"))
+    assert {str(region.place) for region in plan.regions} == {"cpu:0/openvino", "cpu:1/contrary"}
+    proven("decoder", plan, limited, tmp_path / "build")
+
+    everything = PlannedRegion(id="r0", first=0, end=len(plan.blocks), device="cpu:1", backend="contrary")
+    overfull = msgspec.structs.replace(plan, regions=(everything,), transfers=())
+    small = cluster("memory-contrary", memory=8 << 20)
+    with pytest.raises(PartitionError, match=r"region r0 need .* but cpu:1 has 8.0 MiB"):
+        api.compile(captured("decoder"), tmp_path / "refused", plan=overfull, cluster=small)
+    compile_partition(  # past the check: the device itself must refuse
+        overfull,
+        captured("decoder").folder,
+        tmp_path / "overfull",
+        partition_text=dump_partition(overfull).encode(),
+        cache=Cache.default(),
+        options=device_options(small),
+    )
+    with pytest.raises(OutOfMemoryError, match="cpu:1"):
+        api.load(tmp_path / "overfull", cluster=small)
+
+
+def test_case_three_two_devices_because_each_framework_refuses_an_operator_which_the_plan_names(tmp_path) -> None:
+    where = cluster("unsupported")
+    plan, _ = searched("unsupported", where, ())
+    assert {str(region.place) for region in plan.regions} == {"cpu:0/onnxruntime", "cpu:1/openvino"}
+    reasons = {item.place: item.reason for item in plan.floors}
+    assert all(item.seconds is None for item in plan.floors)
+    assert "aten._fft_r2c" in reasons["cpu:1/openvino"] and "aten.adaptive_max_pool2d" in reasons["cpu:0/onnxruntime"]
+    first, last = plan.regions[0], plan.regions[-1]
+    assert first.backend == "onnxruntime" and "aten._fft_r2c" in first.reason
+    assert last.backend == "openvino" and "aten.adaptive_max_pool2d" in last.reason
+    assert "aten._fft_r2c" in api.explain_plan(plan)
+    proven("unsupported", plan, where, tmp_path / "build")
+
+
+def test_case_four_each_framework_takes_the_blocks_it_is_faster_at(tmp_path) -> None:
+    plan, search = searched("specialists")
+    assert {region.device for region in plan.regions} == {plan.regions[0].device}
+    owner = {plan.blocks[at].name: region.backend for region in plan.regions for at in range(region.first, region.end)}
+    prices = search.prices()
+    for at, block in enumerate(plan.blocks):
+        if block.name.startswith(("look.", "read.")):
+            here = {place.backend: prices.block(at, place).seconds.value for place in search.places}  # type: ignore[union-attr]
+            assert owner[block.name] == min(here, key=lambda name: here[name]), here
+    assert {owner[name] for name in owner if name.startswith("look.")} == {"openvino"}
+    assert {owner[name] for name in owner if name.startswith("read.")} == {"onnxruntime"}
+    assert plan.value is not None
+    assert all(plan.value.high < item.seconds.low for item in plan.floors if item.seconds is not None)
+    proven("specialists", plan, "local", tmp_path / "build")
+
+
+def test_a_build_is_judged_in_processes_of_its_own_served_or_inside_one(tmp_path) -> None:
+    plan, _ = searched("single")
+    api.compile(captured("single"), tmp_path / "build", plan=plan)
+    where = plan.cluster
+    candidates = [
+        build_candidate("served", tmp_path / "build", cluster=where),
+        build_candidate("inside", tmp_path / "build", cluster=where, inside=True),
+        build_candidate("twice", tmp_path / "build", cluster=where, inside=True, passes=20),
+        build_candidate("wrong size", tmp_path / "build", cluster=where, inside=True, points=({"batch": 2, "length": 999},)),
+    ]
+    found = compare(candidates, rounds=6)
+    assert found.samples.keys() == {"served", "inside", "twice"}
+    assert "999" in found.failures["wrong size"]
+    assert min(found.samples["twice"]) > 5 * min(found.samples["inside"])
+    assert min(found.samples["served"]) > min(found.samples["inside"])
+
+
+def test_a_build_of_two_devices_does_not_run_inside_one_process(tmp_path) -> None:
+    where = cluster("unsupported")
+    plan, _ = searched("unsupported", where, ())
+    api.compile(captured("unsupported"), tmp_path / "build", plan=plan, cluster=where)
+    with pytest.raises(InputError, match=r"has devices \['cpu:0', 'cpu:1'\], expected one"):
+        build_candidate("inside", tmp_path / "build", cluster=where, inside=True)
