@@ -15,12 +15,13 @@ from inlay import api
 from inlay.runtime.store import read_program
 
 PINS = ["--pin", r"encoder\.layer\.[01]($|\.)=cpu:0/openvino", "--pin", r"encoder\.layer\.[23]($|\.)=cpu:0/onnxruntime"]
+OFFERED = ["--backend", "openvino", "--backend", "onnxruntime"]
 
 
 @pytest.fixture(scope="module")
 def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("builds") / "pinned"
-    found = run("compile", source("encoder"), "-o", str(target), *PINS, "--rounds", "3", "--json", seconds=400)
+    found = run("compile", source("encoder"), "-o", str(target), *PINS, *OFFERED, "--rounds", "3", "--json", seconds=400)
     assert found.returncode == 0, found.stderr
     facts = json.loads(found.stdout)
     shares: dict[str, float] = {}

@@ -215,6 +215,7 @@ def _flatten(exported: ExportedProgram, dims: _Dims, ranges: dict[str, tuple[int
     ]
     flat = extract(exported, needed_for(computed), computed, inputs=[*users, *states], freed=states)
     symbols = _name_symbols(exported, users, dims, label)
+    _refuse_fixed(exported, symbols, label)
     store = {**exported.constants, **exported.state_dict}
     initial = {target: store[target].detach() for target in changed.values()}
     program = summarize(
@@ -260,6 +261,22 @@ def _name_symbols(exported: ExportedProgram, users: Sequence[torch.fx.Node], dim
             if str(size).isidentifier():
                 symbols[str(size)] = name
     return symbols
+
+
+def _refuse_fixed(exported: ExportedProgram, symbols: Mapping[str, str], label: str) -> None:
+    """Refuse a size that the module fixes by an assertion at run time, which a lowered piece does not make."""
+    for node in exported.graph.nodes:
+        if node.target is not torch.ops.aten._assert_scalar.default:
+            continue
+        found = re.search(r"Eq\((.+), (.+)\)", str(node.args[1]))
+        if found is None:
+            continue
+        sides = [re.sub(r"\b[suz]\d+\b", lambda item: symbols.get(item.group(), item.group()), side) for side in found.groups()]
+        if sides[0] != sides[1]:
+            raise UnsupportedError(
+                f"{label} works only where {sides[0]} = {sides[1]}, expected every declared size",
+                hint="leave that size out of `dynamic`, or make the module take any",
+            )
 
 
 def _spec_of(name: str, dynamic: Any) -> Any:
