@@ -13,7 +13,7 @@ def distinct_plans(problem: Problem, count: int) -> tuple[tuple[Plan, ...], Solu
 
     Fewer where there are not so many, or where the best MOST_PLANS plans have not so many assignments.
     """
-    wanted = count
+    wanted = 4 * count
     while True:
         solution = solve(problem, plans=wanted)
         best: dict[tuple[int, ...], Plan] = {}
@@ -21,7 +21,7 @@ def distinct_plans(problem: Problem, count: int) -> tuple[tuple[Plan, ...], Solu
             best.setdefault(assignment(plan), plan)
         if len(best) >= count or len(solution.plans) < wanted or wanted >= MOST_PLANS:
             return tuple(best.values())[:count], solution
-        wanted *= 4
+        wanted = MOST_PLANS
 
 
 def assignment(plan: Plan) -> tuple[int, ...]:

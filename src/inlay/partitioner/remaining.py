@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from inlay.partitioner.problem import Problem, Step
@@ -48,18 +49,23 @@ class Remaining:
         """The least from here on by (device of the step before, place of the next step, whether that is fused)."""
         problem = self._problem
         newest = [number for number in problem.live[at] if problem.values[number].producer == at - 1]
+        newest.sort(key=lambda number: problem.values[number].consumers[0])
+        reads = [problem.values[number].consumers[0] for number in newest]
+        moved: dict[tuple[int, int, int], float] = {}
         best: Best = {}
         for step in self._steps(at):
             target = problem.device_of[step.place]
             seconds = self._cost(step) + self._table[step.end][step.place, step.fused]
             if seconds == INFINITE:
                 continue
-            read = [number for number in newest if problem.values[number].consumers[0] < step.end]
+            count = bisect_left(reads, step.end)
             for device in range(len(problem.devices)):
-                if device == target:
-                    more = problem.handover(device)
-                else:
-                    more = sum(problem.move(number, device, target) for number in read)
+                way = (device, target, count)
+                if way not in moved:
+                    cost = sum(problem.move(number, device, target) for number in newest[:count])
+                    moved[way] = problem.handover(device) if device == target else cost
                 key = (device, step.place, step.fused)
-                best[key] = min(best.get(key, INFINITE), seconds + more)
+                total = seconds + moved[way]
+                if total < best.get(key, INFINITE):
+                    best[key] = total
         return best
