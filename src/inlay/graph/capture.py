@@ -272,7 +272,7 @@ def _refuse_fixed(exported: ExportedProgram, symbols: Mapping[str, str], label: 
         if found is None:
             continue
         sides = [re.sub(r"\b[suz]\d+\b", lambda item: symbols.get(item.group(), item.group()), side) for side in found.groups()]
-        if sides[0] != sides[1]:
+        if any(side.isdigit() for side in sides):
             raise UnsupportedError(
                 f"{label} works only where {sides[0]} = {sides[1]}, expected every declared size",
                 hint="leave that size out of `dynamic`, or make the module take any",
