@@ -191,12 +191,15 @@ def _stem(layer: str) -> str:
 def _refined(found: Analysis, run: Run, width: int) -> list[Run]:
     """A large run in pieces: by inner layers, else by share of the FLOPs. A smaller one by inner layers if some are equal:
     those are lowered once. Itself where it has no such cut."""
+    large = found.share(run) > LARGE
     for level in range(3):
         pieces = _by_layer(found, run, level=level, width=width)
         heavy = [piece for piece in pieces if found.share(piece) >= SMALL]
-        if len(heavy) > 1 and (found.share(run) > LARGE or len({found.digest(piece) for piece in heavy}) < len(heavy)):
+        if len(heavy) > 1:
+            if not large and len({found.digest(piece) for piece in heavy}) == len(heavy):
+                break
             return [inner for piece in pieces for inner in (_refined(found, piece, width))]
-    if found.share(run) <= LARGE:
+    if not large:
         return [run]
     pieces = []
     start = run[0]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inlay.backends.contrary.support import NAME, PACKAGES
+from inlay.backends.contrary.support import NAME, PACKAGES, RULES
 from inlay.backends.manifest import describe, need_precision
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import save_graph
+from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
 GRAPH_FILE = "graph.pt2"
@@ -19,5 +20,6 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     need_precision(NAME, request.precision, kv=("float32", "bfloat16"))
     if request.buckets is None and not request.points:
         raise UnsupportedError(f"{NAME} runs declared sizes only", hint="give buckets for a stage, points for another program")
+    RULES.refuse(summarize(exported, NAME), interface)
     names = save_graph(exported, directory / GRAPH_FILE)
     return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)

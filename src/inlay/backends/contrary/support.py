@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from inlay.backends.refusal import Rules
 from inlay.graph import Program
-from inlay.specs.capability import Capability, NodeSupport
+from inlay.specs.capability import Capability
 
 NAME = "contrary"
 PACKAGES = ("torch",)
+RULES = Rules(backend=NAME, operators={}, dtypes={}, sized=True)
 
 
 def supports(program: Program) -> Capability:
     """Every node, at static sizes, in a process that loads torch."""
-    nodes = tuple(NodeSupport(node=node.name, supported=True) for node in program.nodes)
-    return Capability(backend=NAME, nodes=nodes, dynamic=False, needs_torch=True)
+    return Capability(backend=NAME, nodes=RULES.judge(program), dynamic=False, needs_torch=True)

@@ -23,10 +23,11 @@ from typing import Any
 import msgspec
 
 from inlay.backends.inductor.conditions import Condition, check_conditions
-from inlay.backends.inductor.support import NAME, PACKAGES, machine
+from inlay.backends.inductor.support import NAME, PACKAGES, RULES, machine
 from inlay.backends.manifest import describe, need_precision
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import without_weights
+from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
 CODE_FILE = "code.so"
@@ -65,6 +66,7 @@ SETTINGS: dict[str, Any] = {
 def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write code.so, and the conditions on sizes that compiling took for granted; see the seam."""
     need_precision(NAME, request.precision)
+    RULES.refuse(summarize(exported, NAME), interface)
     bare, names = without_weights(exported)
     values = [node.meta["val"] for node in bare.graph.nodes if node.op == "placeholder"]
     known = _guards(values)

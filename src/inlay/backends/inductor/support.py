@@ -12,16 +12,25 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from inlay.backends import manifest
-from inlay.graph import Program
-from inlay.specs.capability import Availability, Capability, NodeSupport
+from inlay.backends.refusal import RANDOM, Rules, argument
+from inlay.graph import Node, Program, Tensor
+from inlay.specs.capability import Availability, Capability
 
 NAME = "inductor"
 PACKAGES = ("torch",)
 REFUSED: dict[str, str] = {}
+POOLS = {
+    "aten.adaptive_avg_pool1d": 1,
+    "aten.adaptive_avg_pool2d": 2,
+    "aten.adaptive_max_pool1d": 1,
+    "aten.adaptive_max_pool2d": 2,
+}
+"""Operators with the number of axes they pool over."""
 CPU_INFO = Path("/proc/cpuinfo")
 # Flags that name instructions; others (mitigations, power, virtualisation) come and go with kernels.
 INSTRUCTIONS = re.compile(r"^(fma|f16c|sse|ssse|avx|amx|bmi|abm|popcnt|movbe|adx|v?aes|v?pclmul|gfni|sha_ni)")
@@ -56,12 +65,23 @@ def instructions(text: str) -> str:
 
 
 def supports(program: Program) -> Capability:
-    """Every node but those refused by name, in a process that loads torch."""
-    nodes = tuple(
-        NodeSupport(node=node.name, supported=node.operator not in REFUSED, reason=REFUSED.get(node.operator, ""))
-        for node in program.nodes
-    )
-    return Capability(backend=NAME, nodes=nodes, needs_torch=True)
+    """Every node but those that the tables and rules refuse, in a process that loads torch."""
+    return Capability(backend=NAME, nodes=RULES.judge(program), needs_torch=True)
+
+
+def _special(node: Node, values: Mapping[str, Tensor]) -> str:
+    """Reasons that lie in a node's arguments and sizes; found by trying, each against torch."""
+    name = node.operator.rpartition(".")[0]
+    if name in POOLS and node.inputs and node.inputs[0] in values:
+        axes = POOLS[name]
+        wanted = argument(node, 1, "output_size") or []
+        dynamic = any(isinstance(size, str) for size in values[node.inputs[0]].shape[-axes:])
+        if dynamic and set(wanted if isinstance(wanted, list) else [wanted]) != {1}:
+            return "Inductor compiles it for the example's sizes alone"
+    return ""
+
+
+RULES = Rules(backend=NAME, operators={**RANDOM, **REFUSED}, dtypes={}, special=_special)
 
 
 @lru_cache(maxsize=4)

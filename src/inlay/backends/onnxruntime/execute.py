@@ -34,7 +34,7 @@ class OnnxruntimeExecutable:
         self._session: Any = session
         self._binding: Any = session.io_binding()
         self._run: Any = session.run_with_iobinding
-        self._failures = _failures()
+        self._failures = failures()
         self._bound: list[HostBuffer | None] = [None] * len(self._ports)
         self._checked: dict[str, int] | None = None
 
@@ -64,7 +64,7 @@ class OnnxruntimeExecutable:
         try:
             self._run(self._binding)
         except self._failures as error:
-            raise DeviceError(f"onnxruntime failed in a run of {dict(sizes)}: {_first_line(error)}") from error
+            raise DeviceError(f"onnxruntime failed in a run of {dict(sizes)}: {first_line(error)}") from error
 
     def close(self) -> None:
         self._session = self._binding = self._run = None
@@ -94,8 +94,8 @@ def load(
     path = directory / MODEL_FILE
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
-    except _failures() as error:
-        raise ArtifactError(f"artifact file {str(path)!r} cannot be loaded: {_first_line(error)}") from error
+    except failures() as error:
+        raise ArtifactError(f"artifact file {str(path)!r} cannot be loaded: {first_line(error)}") from error
     report = _check_report(session, manifest, settings)
     return OnnxruntimeExecutable(session, manifest=manifest, keep=[*values, *arrays.values()], report=report)
 
@@ -113,7 +113,7 @@ def _check_report(session: Any, manifest: ArtifactManifest, settings: Any) -> di
     return {"provider": PROVIDER, "precision": "float32", "threads": str(settings.intra_op_num_threads)}
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """The exceptions that ONNX Runtime raises: classes of their own, each straight under Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -121,6 +121,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return (RuntimeError, *(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception)))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import describe, need_precision
-from inlay.backends.onnxruntime.support import NAME, PACKAGES
+from inlay.backends.onnxruntime.execute import MODEL_FILE, PROVIDER, failures, first_line
+from inlay.backends.onnxruntime.support import NAME, PACKAGES, RULES
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import lifted_weights
+from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
-MODEL_FILE = "model.onnx"
 PLACEHOLDER = "bound-at-load"
 
 
 def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write model.onnx, a few hundred kilobytes; see the seam."""
     need_precision(NAME, request.precision)
+    RULES.refuse(summarize(exported, NAME), interface)
     try:
         model = _convert(exported)
     except Exception as error:  # whatever the exporter raises: this program does not lower here
@@ -28,6 +31,7 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     import onnx_ir
 
     onnx_ir.save(model, directory / MODEL_FILE)
+    _check_kernels(directory / MODEL_FILE, {name: tensor for name, tensor in lifted_weights(exported).items() if name in names})
     return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)
 
 
@@ -63,6 +67,22 @@ def _free_weights(model: Any, *, known: set[str]) -> tuple[str, ...]:
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
     return tuple(names)
+
+
+def _check_kernels(path: Path, weights: Mapping[str, Any]) -> None:
+    """Make a session as it stands, nothing optimised, so that what ONNX Runtime has no kernel for is told here."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = 4
+    settings.add_session_config_entry("session.disable_prepacking", "1")
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(tensor.contiguous().numpy()) for tensor in weights.values()]
+    settings.add_external_initializers(list(weights), values)
+    try:
+        onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
+    except failures() as error:
+        raise UnsupportedError(f"onnxruntime cannot load what the program lowers to: {first_line(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from inlay.graph import Program
-from inlay.specs.capability import Capability, NodeSupport
+from collections.abc import Mapping
+
+from inlay.backends.refusal import RANDOM, Rules, argument
+from inlay.graph import Node, Program, Tensor
+from inlay.specs.capability import Capability
 
 NAME = "onnxruntime"
 PACKAGES = ("onnxruntime",)
 LOWERED_WITH = ("onnx", "onnx-ir", "onnxscript")  # in the cache key only: an artifact is loaded without them
+NO_RULE = "torch's ONNX exporter has no rule for it"
 REFUSED = {
-    "aten._grouped_mm.default": "ONNX has no grouped matrix product; load the model with experts='batched_mm'",
-    "aten.view_as_complex.default": "ONNX has no complex numbers",
-    "aten.polar.default": "ONNX has no complex numbers",
+    "aten._grouped_mm": "ONNX has no grouped matrix product; load the model with experts='batched_mm'",
+}
+DTYPES = {
+    "bfloat16": "its CPU provider has no kernels for it",
+    "complex64": "ONNX has no complex numbers",
+    "complex128": "ONNX has no complex numbers",
 }
 
 
 def supports(program: Program) -> Capability:
-    """Every node but the few that torch's ONNX exporter has no rule for."""
-    nodes = tuple(
-        NodeSupport(node=node.name, supported=node.operator not in REFUSED, reason=REFUSED.get(node.operator, ""))
-        for node in program.nodes
-    )
-    return Capability(backend=NAME, nodes=nodes)
+    """Every node but those that the tables and rules refuse."""
+    return Capability(backend=NAME, nodes=RULES.judge(program))
+
+
+def _special(node: Node, values: Mapping[str, Tensor]) -> str:
+    """Reasons that lie in a node's arguments; found by trying, each against torch."""
+    if node.operator.startswith("aten.avg_pool") and argument(node, 6, "divisor_override") is not None:
+        return "the exporter leaves out the divisor of its own"
+    return ""
+
+
+RULES = Rules(backend=NAME, operators={**RANDOM, **REFUSED}, dtypes=DTYPES, special=_special)

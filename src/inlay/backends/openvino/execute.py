@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inlay.backends.buffer import HostBuffer
-from inlay.backends.openvino.support import NAME, import_openvino
+from inlay.backends.openvino.support import LEAST, MOST, NAME, import_openvino
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
 from inlay.backends.seam import Array, Buffer
 from inlay.backends.weights import map_weights
@@ -25,7 +25,16 @@ OPTIONS = ("cache_dir",)
 class OpenvinoExecutable:
     """One compiled model and one infer request with its tensors set once. `report` is what the plug-in says it uses."""
 
-    def __init__(self, openvino: Any, compiled: Any, *, manifest: ArtifactManifest, keep: list[Array], report: dict[str, str]):
+    def __init__(
+        self,
+        openvino: Any,
+        compiled: Any,
+        *,
+        manifest: ArtifactManifest,
+        keep: list[Array],
+        passed: Mapping[int, int],
+        report: dict[str, str],
+    ) -> None:
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self._ranges = manifest.ranges
         self.report = report
@@ -33,7 +42,11 @@ class OpenvinoExecutable:
         self._tensor = lambda array: openvino.Tensor(array, shared_memory=True)
         self._keep = keep  # the constants share this memory
         self._compiled: Any = compiled
-        self._request: Any = compiled.create_infer_request()
+        self._request: Any = None if compiled is None else compiled.create_infer_request()
+        self._passed = dict(passed)
+        computed = [index for index in range(len(self.outputs)) if index not in passed]
+        self._places = {index: place for place, index in enumerate(computed)}
+        self._wide = [index for index, port in enumerate(self.inputs) if port.dtype == "int64"]
         self._bound: list[HostBuffer | None] = [None] * len(self._ports)
         self._checked: dict[str, int] | None = None
 
@@ -49,10 +62,18 @@ class OpenvinoExecutable:
         check_buffer(self._ports[port], buffer)
         tensor = buffer.handle(NAME, self._tensor)
         count = len(self.inputs)
-        if port < count:
-            self._request.set_input_tensor(port, tensor)
-        else:
-            self._request.set_output_tensor(port - count, tensor)
+        try:
+            if self._request is None:
+                pass
+            elif port < count:
+                self._request.set_input_tensor(port, tensor)
+            elif port - count in self._places:
+                self._request.set_output_tensor(self._places[port - count], tensor)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"openvino cannot bind a buffer of shape {list(buffer.shape)} to port {self._ports[port].name!r}: "
+                f"{_first_line(error)}"
+            ) from error
         self._bound[port] = buffer
         self._checked = None
 
@@ -61,10 +82,17 @@ class OpenvinoExecutable:
             check_dynamic(sizes, self._ranges)
             check_sizes(self._ports, self._bound, sizes)
             self._checked = dict(sizes)
+        for index in self._wide:
+            _check_wide(f"port {self.inputs[index].name!r}", self._bound[index])
         try:
-            self._request.infer()
+            if self._request is not None:
+                self._request.infer()
         except RuntimeError as error:
             raise DeviceError(f"openvino failed in a run of {dict(sizes)}: {_first_line(error)}") from error
+        for target, source in self._passed.items():
+            given, result = self._bound[source], self._bound[len(self.inputs) + target]
+            if given is not None and result is not None:
+                result.write(given.array)
 
     def close(self) -> None:
         self._request = self._compiled = None
@@ -90,6 +118,7 @@ def load(
         raise ArtifactError(f"artifact file {str(directory / MODEL_FILE)!r} cannot be read: {_first_line(error)}") from error
     arrays = map_weights(weights, names=manifest.weights)
     keep = _bind_constants(model, manifest, arrays)
+    passed = _take_out_passed(model)
     asked = {
         "INFERENCE_PRECISION_HINT": TYPE_NAMES[manifest.precision.compute],
         "KV_CACHE_PRECISION": TYPE_NAMES[manifest.precision.kv],
@@ -99,12 +128,48 @@ def load(
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
     extra = {"CACHE_DIR": options["cache_dir"]} if "cache_dir" in options else {}
+    if not model.get_results():
+        report = {"precision": manifest.precision.compute}
+        return OpenvinoExecutable(openvino, None, manifest=manifest, keep=keep, passed=passed, report=report)
     try:
         compiled = core.compile_model(model, "CPU", {**asked, **extra})
     except RuntimeError as error:
         raise DeviceError(f"openvino cannot compile the artifact: {_first_line(error)}") from error
+    if any(_is_passed(result) for result in compiled.get_runtime_model().get_results()):
+        raise DeviceError("openvino made an output of an input itself, and would then write over the input")
     report = _check_report(compiled, manifest, asked)
-    return OpenvinoExecutable(openvino, compiled, manifest=manifest, keep=keep, report=report)
+    return OpenvinoExecutable(openvino, compiled, manifest=manifest, keep=keep, passed=passed, report=report)
+
+
+def _take_out_passed(model: Any) -> dict[int, int]:
+    """Remove outputs that are inputs as they came, and say which: the executable copies them.
+
+    Left in, the plug-in makes one memory of both, so that binding the output's buffer takes the input's values away.
+    """
+    names = {parameter.get_friendly_name(): index for index, parameter in enumerate(model.get_parameters())}
+    found = {}
+    for index, result in enumerate(model.get_results()):
+        if _is_passed(result):
+            found[index] = names[result.input_value(0).get_node().get_friendly_name()]
+            model.remove_result(result)
+    return found
+
+
+def _is_passed(result: Any) -> bool:
+    return bool(result.input_value(0).get_node().get_type_name() == "Parameter")
+
+
+def _check_wide(what: str, buffer: HostBuffer | None) -> None:
+    """Raise DeviceError for a whole number that the plug-in would cut off."""
+    if buffer is None or not buffer.array.size:
+        return
+    least, most = int(buffer.array.min()), int(buffer.array.max())
+    if least < LEAST or most > MOST:
+        value = least if least < LEAST else most
+        raise DeviceError(
+            f"openvino computes int64 in 32 bits, and {what} holds {value}, expected {LEAST} to {MOST}",
+            hint="place what reads it on another backend",
+        )
 
 
 def _bind_constants(model: Any, manifest: ArtifactManifest, arrays: dict[str, Array]) -> list[Array]:
@@ -120,6 +185,8 @@ def _bind_constants(model: Any, manifest: ArtifactManifest, arrays: dict[str, Ar
     keep = []
     for parameter, name in zip(parameters, manifest.weights, strict=False):
         array = arrays[name]
+        if array.dtype.name == "int64":
+            _check_wide(f"weight {name!r}", HostBuffer(array))
         if tuple(parameter.get_partial_shape().to_shape()) != array.shape:
             raise ArtifactError(f"weight {name!r} has shape {list(array.shape)}, expected {parameter.get_partial_shape()}")
         parameter.output(0).replace(opset13.constant(_seeming_writable(array), shared_memory=True).output(0))

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import describe, need_precision
-from inlay.backends.openvino.support import NAME, PACKAGES, import_openvino
+from inlay.backends.openvino.support import NAME, PACKAGES, RULES, import_openvino
 from inlay.errors import UnsupportedError
 from inlay.graph.capture import without_weights
+from inlay.graph.summary import summarize
+from inlay.models import numpy_dtype
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
 MODEL_FILE = "model.xml"
@@ -18,6 +20,7 @@ MODEL_FILE = "model.xml"
 def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write model.xml and its few constants; see the seam."""
     need_precision(NAME, request.precision, compute=("float32", "bfloat16", "float16"))
+    RULES.refuse(summarize(exported, NAME), interface)
     openvino = import_openvino()
     bare, names = without_weights(exported)
     try:
@@ -26,18 +29,39 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
             model = openvino.convert_model(bare)
     except Exception as error:  # whatever the frontend raises: this program does not lower here
         raise UnsupportedError(f"openvino cannot lower the program: {_reason(error)}") from error
+    model = _with_all_inputs(openvino, model, bare)
     _fix_shapes(openvino, model, bare)
     openvino.save_model(model, directory / MODEL_FILE, compress_to_fp16=False)
     return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)
 
 
+def _with_all_inputs(openvino: Any, model: Any, bare: Any) -> Any:
+    """The model with a Parameter for every input, also for those that converting dropped because nothing reads them."""
+    placeholders = [node for node in bare.graph.nodes if node.op == "placeholder"]
+    found = {name: parameter for parameter in model.get_parameters() for name in parameter.output(0).get_names()}
+    if len(model.get_parameters()) == len(placeholders):
+        return model
+    names = [f"arg_{index}" for index in range(len(placeholders))]  # what the frontend calls inputs
+    if not set(found) <= set(names):
+        raise UnsupportedError(f"openvino calls the inputs of the program {sorted(found)}, expected some of {names}")
+    from openvino import opset13
+
+    parameters = []
+    for name, node in zip(names, placeholders, strict=True):
+        value = node.meta["val"]
+        made = (
+            held
+            if (held := found.get(name)) is not None
+            else opset13.parameter([-1] * value.dim(), numpy_dtype(str(value.dtype).removeprefix("torch.")), name=name)
+        )
+        parameters.append(made)
+    return openvino.Model(model.get_results(), parameters, "program")
+
+
 def _fix_shapes(openvino: Any, model: Any, bare: Any) -> None:
     """Give every Parameter the sizes that are known, so that the plug-in plans for them; the symbols stay free."""
     placeholders = [node for node in bare.graph.nodes if node.op == "placeholder"]
-    parameters = model.get_parameters()
-    if len(parameters) != len(placeholders):
-        raise UnsupportedError(f"openvino kept {len(parameters)} of {len(placeholders)} inputs of the program, expected all")
-    for parameter, node in zip(parameters, placeholders, strict=True):
+    for parameter, node in zip(model.get_parameters(), placeholders, strict=True):
         sizes = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
         parameter.set_partial_shape(openvino.PartialShape(sizes))
     model.validate_nodes_and_infer_types()
