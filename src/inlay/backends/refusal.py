@@ -18,11 +18,12 @@ from inlay.specs.artifact import Interface
 from inlay.specs.capability import NodeSupport
 
 UNKNOWN = re.compile(r"u\d+")  # what torch calls a size that only values decide
+# Dropout is not among them: what is captured is in evaluation mode, where it passes its input on.
 RANDOM = dict.fromkeys(
     (
-        "aten.bernoulli", "aten.cauchy", "aten.dropout", "aten.exponential", "aten.geometric", "aten.log_normal",
+        "aten.bernoulli", "aten.cauchy", "aten.exponential", "aten.geometric", "aten.log_normal",
         "aten.multinomial",
-        "aten.native_dropout", "aten.normal", "aten.normal_functional", "aten.poisson", "aten.rand", "aten.rand_like",
+        "aten.normal", "aten.normal_functional", "aten.poisson", "aten.rand", "aten.rand_like",
         "aten.randint",
         "aten.randint_like", "aten.randn", "aten.randn_like", "aten.randperm", "aten.rrelu_with_noise_functional",
         "aten.uniform",
