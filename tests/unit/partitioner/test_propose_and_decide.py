@@ -16,7 +16,7 @@ from inlay.errors import ClusterError, InputError, OutOfMemoryError, PartitionEr
 from inlay.hardware import Place
 from inlay.partitioner import Search, best_plans, floor_plans, learn, new_search, parse_pin, propose, reprice
 from inlay.specs.partition import Partition, PlannedRegion
-from inlay.specs.profile import Failure, LinkProfile, Roofline, Wanted
+from inlay.specs.profile import Failure, LinkProfile, Profile, Roofline, Wanted
 
 POINT = {"B": 8}
 CPU, NPU = Place("cpu:0", "openvino"), Place("npu:0", "onnxruntime")
@@ -166,6 +166,22 @@ def test_fused_lengths_between_measured_ones_are_interpolated() -> None:
     assert first.seconds is not None and first.seconds.grade == "calibrated"
     assert first.seconds.low < first.seconds.value < first.seconds.high
     assert first.seconds.value == pytest.approx(0.75 + 0.25 * first.end)
+
+
+@pytest.mark.parametrize(("noise", "regions"), [(0.05, 1), (0.001, 2)])
+def test_one_place_is_one_region_unless_several_are_faster_beyond_the_noise(noise: float, regions: int) -> None:
+    program, blocks = make_program(4)
+    offers = {CPU: offer(program, "openvino")}
+    search = new_search(program, blocks, cluster=make_cluster({"cpu:0": None}), points=[POINT], offers=offers)
+    bench = Bench({"openvino": [1.0] * 4}, noise=noise, broken={("openvino", 0, 4): "not whole"})
+    search.consider(0, 3)
+    for key in search.prices().keys(0, 3, CPU, fused=True):
+        low, high = 2.9 * (1 - noise), 2.9 * (1 + noise)
+        learn(search, [Profile(key=key, median=2.9, low=low, high=high, rounds=9)])
+    whole = search.prices().keys(0, 4, CPU, fused=False)
+    learn(search, [Profile(key=key, median=4.0, low=4 * (1 - noise), high=4 * (1 + noise), rounds=9) for key in whole])
+    floor = search_through(search, bench)
+    assert len(floor.regions) == regions
 
 
 def test_unanswered_measurements_are_failures_and_are_not_asked_for_again() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from inlay.hardware import Place
 from inlay.partitioner import Plan, Problem, Solution, Step, Value, solve
 from inlay.partitioner.problem import memory_by_device, plan_seconds
+from inlay.partitioner.symmetry import equal_devices
 
 EVERY_PLACE = (Place("a:0", "one"), Place("a:0", "two"), Place("b:0", "one"))
 COST = st.integers(1, 40).map(lambda number: number / 8)
@@ -269,6 +270,18 @@ def test_of_equal_devices_the_first_is_used_first_and_mirror_images_count_once()
 
 def first_uses(plan: Plan) -> list[int]:
     return list(dict.fromkeys(step.place for step in plan.steps))
+
+
+def test_devices_that_differ_in_one_link_one_time_or_their_memory_are_not_equal() -> None:
+    alike = twin_problem(3, capacity=9)
+    assert equal_devices(alike) == ((0, 1, 2),)
+    assert equal_devices(replace(alike, transfers={**(alike.transfers or {}), (0, 1, 2): 0.25})) == ()
+    assert equal_devices(replace(alike, capacities=(9, 9, 8))) == ((0, 1),)
+    first, *rest = alike.steps
+    quicker = tuple(replace(step, seconds=step.seconds / 2) if step.place == 1 else step for step in first)
+    faster = replace(alike, steps=(quicker, *rest))
+    assert equal_devices(faster) == ((0, 2),)
+    assert solve(faster).plans[0].steps[0].place == 1
 
 
 def test_a_search_that_is_stopped_says_so_and_its_bound_still_holds() -> None:
