@@ -15,6 +15,7 @@ from inlay.cost.links import STAGING
 from inlay.errors import ClusterError, InputError, OutOfMemoryError, PartitionError, UnsupportedError
 from inlay.hardware import Place
 from inlay.partitioner import Search, best_plans, floor_plans, learn, new_search, parse_pin, propose, reprice
+from inlay.partitioner.build import Offering, build
 from inlay.specs.partition import Partition, PlannedRegion
 from inlay.specs.profile import Failure, LinkProfile, Profile, Roofline, Wanted
 
@@ -182,6 +183,60 @@ def test_one_place_is_one_region_unless_several_are_faster_beyond_the_noise(nois
     learn(search, [Profile(key=key, median=4.0, low=4 * (1 - noise), high=4 * (1 + noise), rounds=9) for key in whole])
     floor = search_through(search, bench)
     assert len(floor.regions) == regions
+
+
+def test_what_a_backend_refuses_or_keeps_together_is_not_overruled_by_a_guess() -> None:
+    program, blocks = make_program(4)
+    cluster = make_cluster({"cpu:0": None, "npu:0": None})
+    guess = Roofline(kind="npu:0 x1", peaks={"float32": 1e15}, bandwidth=1e15, launch=0.0)
+    for answer in (
+        offer(program, "onnxruntime", refused={"mm_2": "unknown operator"}),
+        offer(program, "onnxruntime", group=["mm_2", "mm_3"]),
+    ):
+        search = new_search(
+            program,
+            blocks,
+            cluster=cluster,
+            points=[POINT],
+            offers={CPU: offer(program, "openvino"), NPU: answer},
+            rooflines=[guess],
+            measurable=["cpu:0"],
+        )
+        partition = search_through(search, Bench({"openvino": [1.0] * 4}))
+        owner = next(region for region in partition.regions if region.first <= 2 < region.end)
+        assert owner.place == CPU and partition.regions[0].place == NPU
+
+
+def test_what_is_summed_up_quickly_is_what_the_prices_say() -> None:
+    within = LinkProfile(source="cpu:0 x1", destination="cpu:0 x1", latency=0.5, bandwidth=1e9, grade="measured", way="within")
+    search = two_places(links=[within])
+    search_through(search, Bench(SPLIT))
+    offering = Offering(search)
+    problem = build(offering)
+    steps = [step for held in problem.steps for step in held]
+    assert len(steps) > 42
+    for step in steps:
+        ways = dict(offering.options(step.first, step.end, problem.places[step.place]))
+        assert step.seconds == pytest.approx(ways[step.fused].seconds.value) and step.memory == ways[step.fused].memory
+
+
+@pytest.mark.parametrize("repairs", [0, 1, 2])
+def test_surprises_are_followed_only_so_often(repairs: int) -> None:
+    class Surprising(Bench):
+        def answer(self, wanted: Wanted) -> tuple[list[Profile], list[Failure]]:
+            profiles, failures = super().answer(wanted)
+            slower = [msgspec.structs.replace(item, median=item.median + 5, high=item.high + 5) for item in profiles]
+            return (profiles if wanted.stage == "blocks" else slower), failures
+
+    bench = Surprising(SPLIT)
+    search_through(two_places(repairs=repairs), bench)
+    assert bench.stages.count("regions") == repairs
+
+
+def test_a_run_that_is_looked_for_is_looked_for_wherever_it_stands() -> None:
+    search = two_places(5, kinds=["a", "b", "b", "b", "c"])
+    search.consider(1, 3)
+    assert search.runs == {(0, 5), (1, 3), (2, 4)}
 
 
 def test_unanswered_measurements_are_failures_and_are_not_asked_for_again() -> None:
