@@ -16,7 +16,7 @@ def build() -> dict[str, Any]:
 
 def build_small() -> dict[str, Any]:
     """The same, to be compiled and judged in seconds."""
-    return reader(channels=40, layers=2, picture=512, width=128, name="specialists-small")
+    return reader(channels=40, layers=4, picture=512, width=256, name="specialists-small")
 
 
 def reader(*, channels: int, layers: int, picture: int, width: int, name: str) -> dict[str, Any]:
