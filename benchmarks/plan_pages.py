@@ -36,7 +36,8 @@ def section(item: dict[str, Any]) -> str:
     outcome = "passed" if verified["passed"] else "FAILED"
     text = (
         f"## {item['title']}\n\n`{item['builder']}`, cluster `{item['cluster']}`; {item['openings']} openings of "
-        f"{item['rounds_per_opening']} rounds; load average before: {item['load_before']}. Why this plan: {item['why']}. "
+        f"{item['rounds_per_opening']} rounds at {item['taken']}, commit {item['commit'][:12]}; load average before: "
+        f"{item['load_before']}. Why this plan: {item['why']}. "
         f"Verified against the float32 reference: largest relative error of a region {verified['relative_error']:.1e}, "
         f"{outcome}."
     )

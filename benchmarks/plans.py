@@ -103,7 +103,7 @@ def blocks(search: Search) -> list[dict[str, Any]]:
     return found
 
 
-def judge(case: Case, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+def judge(case: Case, options: argparse.Namespace, work: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Search, build, verify what was chosen, and run all in turn."""
     load = wait_for_quiet(options.wait)
     model, cluster = case.model(small=options.quick), case.place()
@@ -129,6 +129,8 @@ def judge(case: Case, options: argparse.Namespace, work: Path) -> dict[str, Any]
         "title": case.title,
         "builder": case.builder,
         "cluster": case.cluster,
+        "taken": facts["date"],
+        "commit": facts["commit"],
         "load_before": round(load, 2),
         "openings": options.openings,
         "rounds_per_opening": options.rounds,
@@ -231,7 +233,7 @@ def main() -> None:
         (cache / "profiles" / "profiles.jsonl").unlink(missing_ok=True)
         for case in CASES:
             if case.name in names:
-                records.append(judge(case, options, Path(temporary)))
+                records.append(judge(case, options, Path(temporary), facts))
     order = [case.name for case in CASES]
     records.sort(key=lambda item: order.index(item["case"]))
     facts |= {"openings": options.openings, "rounds_per_opening": options.rounds}

@@ -127,7 +127,9 @@ def moved(arm: Arm, cluster: Cluster) -> dict[str, int]:
     return {"counted": sum(outcome.moved.values()), "planned": sum(item.size for item in arm.plan.transfers)}
 
 
-def rows(subject: Subject, backend: str, arms: Sequence[Arm], cluster: Cluster, options: argparse.Namespace) -> list[Any]:
+def rows(
+    subject: Subject, backend: str, arms: Sequence[Arm], cluster: Cluster, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Records of one program at one size: inside a process first, then across; each against one region in the same race."""
     load = wait_for_quiet(options.wait)
     records = []
@@ -198,7 +200,8 @@ def page(records: Sequence[dict[str, Any]], options: argparse.Namespace) -> str:
             if not lines:
                 continue
             body = [line(item) for item in lines]
-            loads = f"load average before: {max(item['load_before'] for item in lines)}"
+            first = lines[0]
+            loads = f"Taken {first['taken']}, commit {first['commit'][:12]}, load average before: {first['load_before']}."
             parts.append(f"## {backend}: {subject}\n\n{table(('way', *HEAD), body)}\n\n{loads}")
     return "\n\n".join([*parts, "## The goal\n\n" + "\n".join(verdicts(records))])
 
@@ -262,7 +265,8 @@ def main() -> None:
         for backend in backends:
             built = {item: build_all(item, backend, work, cluster) for item in dict.fromkeys(s.function for s in subjects)}
             for subject in subjects:
-                records += rows(subject, backend, built[subject.function], cluster, options)
+                taken = {"taken": facts["date"], "commit": facts["commit"]}
+                records += [item | taken for item in rows(subject, backend, built[subject.function], cluster, options)]
     facts |= {"openings": options.openings, "rounds_per_opening": options.rounds}
     text = page(records, options)
     write_result("stitched", title="The price of a cut", facts=facts, records=records, text=text, folder=options.out)
