@@ -18,6 +18,11 @@ def build_small() -> dict[str, Any]:
     return decoder(layers=8, hidden=128, name="decoder-small")
 
 
+def build_medium() -> dict[str, Any]:
+    """Between the two: 30 MiB of weights, nearly all of them in the layers."""
+    return decoder(layers=4, hidden=384, vocabulary=1000, name="decoder-medium")
+
+
 def build_plain() -> dict[str, Any]:
     """As small, feed-forward layers alone: no mask, no positions, nothing that every region would work out anew."""
     import torch
@@ -55,7 +60,7 @@ def build_plain() -> dict[str, Any]:
     }
 
 
-def decoder(*, layers: int, hidden: int, name: str) -> dict[str, Any]:
+def decoder(*, layers: int, hidden: int, name: str, vocabulary: int = 32000) -> dict[str, Any]:
     """A builder's mapping: one row of ids, any length; planned for a prompt of 128."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -67,7 +72,7 @@ def decoder(*, layers: int, hidden: int, name: str) -> dict[str, Any]:
         num_attention_heads=hidden // 64,
         num_key_value_heads=max(1, hidden // 192),
         intermediate_size=hidden * 8 // 3,
-        vocab_size=32000,
+        vocab_size=vocabulary,
         max_position_embeddings=512,
         use_cache=False,
     )

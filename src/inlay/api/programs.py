@@ -15,7 +15,7 @@ from inlay.cost import ProfileStore
 from inlay.errors import InputError, PartitionError
 from inlay.graph import Program
 from inlay.hardware import Cluster, Place, load_cluster, probe
-from inlay.partitioner import Search, check_partition, explain, learn, new_search, parse_pin, propose
+from inlay.partitioner import Search, check_partition, explain, learn, learn_trial, new_search, parse_pin, propose
 from inlay.runtime import Cache
 from inlay.runtime.assemble import compile_partition
 from inlay.runtime.bisect import find_culprit
@@ -27,14 +27,17 @@ from inlay.runtime.obtain import obtain
 from inlay.runtime.opening import open_build, open_reference
 from inlay.runtime.session import Session
 from inlay.runtime.store import program_folder, read_program
+from inlay.runtime.trial import run_trial
 from inlay.runtime.verify import verify
 from inlay.specs.capability import Capability
-from inlay.specs.partition import Partition, dump_partition, parse_partition
+from inlay.specs.partition import Partition, Trial, dump_partition, parse_partition
 from inlay.specs.verification import Verification
 
 Progress = Callable[[str], None]
 TEACHING = ("contrary", "null", "reference")
 LOCAL_NODE = "local"
+MEASURING_SECONDS = 20.0
+"""Of one measuring process: rounds stop there, the first always whole. Long runs need fewer rounds than short ones."""
 
 
 def quiet(text: str) -> None:
@@ -123,8 +126,19 @@ def search_partition(
     )
     options = device_options(found)
     while not isinstance(wanted := propose(search), Partition):
+        if isinstance(wanted, Trial):
+            ratio = run_trial(wanted, model.folder, cache=cache, cluster=found, options=options, progress=progress)
+            learn_trial(search, wanted, ratio)
+            continue
         profiles, failures = obtain(
-            wanted, model.folder, cache=cache, cluster=found, options=options, progress=progress, rounds=rounds
+            wanted,
+            model.folder,
+            cache=cache,
+            cluster=found,
+            options=options,
+            progress=progress,
+            rounds=rounds,
+            seconds=MEASURING_SECONDS,
         )
         store.append(profiles)
         learn(search, profiles, failures)

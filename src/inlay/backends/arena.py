@@ -41,6 +41,19 @@ class DeviceMemory:
         self.used -= size
 
 
+_LIMITED: weakref.WeakValueDictionary[int, DeviceMemory] = weakref.WeakValueDictionary()
+
+
+def device_memory(limit: int | None) -> DeviceMemory:
+    """The memory of the device: a process is one device, so all that is loaded under the same limit shares it."""
+    if limit is None:
+        return DeviceMemory(None)
+    found = _LIMITED.get(limit)
+    if found is None:
+        found = _LIMITED[limit] = DeviceMemory(limit)
+    return found
+
+
 class Lease:
     """Bytes taken from a DeviceMemory; a buffer and its views hold it together."""
 

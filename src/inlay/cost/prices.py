@@ -128,7 +128,7 @@ class Prices:
         seconds = fit.predict(end - first)
         name = f"fused {first}-{end - 1} at {place}"
         source = f"interpolated from fused runs of {', '.join(map(str, LENGTHS))} equal blocks"
-        memory = region_memory(self.chain, stretch[0], stretch[0] + end - first)  # equal blocks: as the first ones need
+        memory = self._run_memory(stretch, end - first, place)
         return Price(seconds, memory, ((name, seconds),), source)
 
     def handover(self, device: str) -> Estimate:
@@ -173,6 +173,16 @@ class Prices:
         way = "fused" if fused else "sequence"
         name = block_name(first, place) if end - first == 1 else f"{way} {first}-{end - 1} at {place}"
         return Price(seconds, memory, ((name, seconds),), "measured")
+
+    def _run_memory(self, stretch: tuple[int, int], length: int, place: Place) -> int:
+        """Bytes of a fused run of equal blocks: as the first ones need, what frameworks add growing with the weights."""
+        start, dearest = stretch[0], 0.0
+        for measured in range(1, stretch[1] - start + 1):
+            for fused in (True, False):
+                price = self._measured(start, start + measured, place, fused=fused)
+                if isinstance(price, Price):
+                    dearest = max(dearest, (price.memory - region_memory(self.chain, start, start + measured)) / measured)
+        return region_memory(self.chain, start, start + length) + round(dearest * length)
 
     def _fit(self, stretch: tuple[int, int], place: Place) -> RunFit | None:
         """The line for a stretch of equal blocks at a place, from the runs at its beginning."""

@@ -11,7 +11,7 @@ from inlay.partitioner.decide import best_plans, floor_plans, reprice
 from inlay.partitioner.explain import estimate_text, explain
 from inlay.partitioner.problem import Plan, Problem, Step, Value
 from inlay.partitioner.propose import propose
-from inlay.partitioner.search import Search, learn, new_search
+from inlay.partitioner.search import Search, learn, learn_trial, new_search
 from inlay.partitioner.solve import Solution, solve
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "floor_plans",
     "learn",
+    "learn_trial",
     "new_search",
     "parse_pin",
     "propose",

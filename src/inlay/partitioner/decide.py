@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inlay.cost import beats
 from inlay.errors import InlayError, OutOfMemoryError, UnsupportedError
 from inlay.partitioner.assemble import Verdict, assemble, assemble_edited
 from inlay.partitioner.build import Offering, boundless, build, restrict
-from inlay.partitioner.plans import distinct_plans
+from inlay.partitioner.plans import MOST_PLANS, distinct_plans
 from inlay.partitioner.pricing import PricedPlan, overflow, price_plan
-from inlay.partitioner.problem import Problem
-from inlay.partitioner.search import Search
+from inlay.partitioner.problem import Problem, Step
+from inlay.partitioner.search import Search, Shape
 from inlay.partitioner.solve import Solution, solve
-from inlay.specs.partition import Alternative, Partition
+from inlay.specs.partition import Alternative, Partition, Trial
+from inlay.specs.profile import Estimate
 from inlay.units import format_seconds
 
 WORTH = 0.01
 """A plan of several regions is shipped where it takes at least this share less than a single place. What was timed apart, piece
 by piece, does not foretell less, and every further framework and process has a price that is not in the table."""
+
+
+WORTH_CUTTING = 0.05
+"""At one place several regions are taken for one where they take at least this share less. A cut within a place only loses
+fusing, and its parts were timed in other processes than the whole: measured, those differ by 2 to 7 % on a shared machine."""
+
+
+CLOSE = 0.8
+"""A plan expected to take less than this share of the best floor needs no trial."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +41,60 @@ class Floor:
 
 
 def decide(search: Search) -> Partition:
-    """The plan with the least expected time, or the best floor where the plan does not beat it beyond the noise."""
+    """The plan with the least expected time, or the best floor where the plan does not beat it beyond the noise.
+
+    A trial of the two decides where there was one.
+    """
     offering = Offering(search)
     problem = build(offering)
-    solution = solve(problem)
+    solution = solve(problem, plans=MOST_PLANS)
     floors = find_floors(offering, problem)
-    shippable = [floor.plan for floor in floors if floor.plan is not None]
-    best_floor = min(shippable, key=lambda plan: plan.seconds.value, default=None)
-    best = price_plan(offering, problem, solution.plans[0].steps) if solution.plans else None
-    if best is None and best_floor is None:
-        raise no_plan(offering, problem)
-    if best is None or (best_floor is not None and best_floor.seconds.value < best.seconds.value):
-        best = best_floor
-    assert best is not None
-    chosen, reason = _choose(best, best_floor, problem)
+    best, floor = _rivals(offering, problem, solution, floors)
+    chosen, reason = _choose(best, floor, solution, problem, search)
     return assemble(offering, problem, chosen, _verdict(offering, solution, floors, reason))
+
+
+def find_trial(search: Search) -> Trial | None:
+    """The plan that would be shipped and the floor it beats, where the race is close, both can be run here and were not yet."""
+    offering = Offering(search)
+    problem = build(offering)
+    solution = solve(problem, plans=MOST_PLANS)
+    floors = find_floors(offering, problem)
+    best, floor = _rivals(offering, problem, solution, floors)
+    if floor is None or best.seconds.value < CLOSE * floor.seconds.value:
+        return None
+    if not search.measurable.issuperset(_devices(problem, best) | _devices(problem, floor)):
+        return None
+    if (
+        _choose(best, floor, solution, problem, search)[0] is floor
+        or (_shape(problem, best), _shape(problem, floor)) in search.trials
+    ):
+        return None
+    verdict = _verdict(offering, solution, floors, "to be tried")
+    return Trial(plan=assemble(offering, problem, best, verdict), rival=assemble(offering, problem, floor, verdict))
+
+
+def _rivals(
+    offering: Offering, problem: Problem, solution: Solution, floors: tuple[Floor, ...]
+) -> tuple[PricedPlan, PricedPlan | None]:
+    """The best plan that is known, and the best of the floors that may be shipped."""
+    shippable = [floor.plan for floor in floors if floor.plan is not None]
+    floor = min(shippable, key=lambda plan: plan.seconds.value, default=None)
+    if not solution.plans:
+        if floor is None:
+            raise no_plan(offering, problem)
+        return floor, floor
+    fastest = solution.plans[0]
+    near = floor is not None and fastest.seconds > (1.0 - WORTH) * floor.seconds.value
+    best = price_plan(offering, problem, fastest.steps if near else _simplest(solution))
+    return (floor if floor is not None and floor.seconds.value < best.seconds.value else best), floor
+
+
+def _simplest(solution: Solution) -> Sequence[Step]:
+    """Of the plans that are a tie with the fastest, the one with the fewest places, then regions, then seconds."""
+    limit = solution.plans[0].seconds * (1.0 + WORTH)
+    ties = [plan for plan in solution.plans if plan.seconds <= limit]
+    return min(ties, key=lambda plan: (len({step.place for step in plan.steps}), len(plan.steps), plan.seconds)).steps
 
 
 def best_plans(search: Search, count: int) -> tuple[Partition, ...]:
@@ -104,7 +154,7 @@ def find_floors(offering: Offering, problem: Problem) -> tuple[Floor, ...]:
 
 
 def _whole_at(offering: Offering, free: Problem, number: int) -> PricedPlan | None:
-    """The best plan at one place; in one region, unless several are faster beyond the noise."""
+    """The best plan at one place; in one region, unless several are faster by WORTH_CUTTING."""
     alone = restrict(free, number)
     found = solve(alone).plans
     if not found:
@@ -114,7 +164,8 @@ def _whole_at(offering: Offering, free: Problem, number: int) -> PricedPlan | No
     if len(best.steps) == 1 or not single:
         return best
     one = price_plan(offering, free, [min(single, key=lambda step: step.seconds)])
-    return best if beats(best.parts, one.parts) else one
+    enough = best.seconds.value <= (1.0 - WORTH_CUTTING) * one.seconds.value
+    return best if enough and beats(best.parts, one.parts) else one
 
 
 def no_plan(offering: Offering, problem: Problem) -> InlayError:
@@ -143,21 +194,56 @@ def no_plan(offering: Offering, problem: Problem) -> InlayError:
     )
 
 
-def _choose(best: PricedPlan, floor: PricedPlan | None, problem: Problem) -> tuple[PricedPlan, str]:
+def _choose(
+    best: PricedPlan, floor: PricedPlan | None, solution: Solution, problem: Problem, search: Search
+) -> tuple[PricedPlan, str]:
     """What to ship, and why in a sentence. Ties go to the single place."""
     seconds = format_seconds(best.seconds.value)
     if floor is None:
-        return best, f"no single place may take all of it; this is the fastest plan that can be, {seconds}"
+        fewest = solution.plans and solution.plans[0].steps != best.steps
+        rank = (
+            f"within {100 * WORTH:g} % of the fastest plan, with the fewest places"
+            if fewest
+            else "the fastest plan that can be"
+        )
+        return best, f"no single place may take all of it; this is {rank}, {seconds}"
     where = problem.places[floor.steps[0].place]
     alone = format_seconds(floor.seconds.value)
     if best.steps == floor.steps:
         return floor, f"{where} takes all of it, and no other plan is faster than its {alone}"
-    enough = best.seconds.value <= (1.0 - WORTH) * floor.seconds.value
+    worth = WORTH_CUTTING if {step.place for step in best.steps} == {floor.steps[0].place} else WORTH
+    enough = best.seconds.value <= (1.0 - worth) * floor.seconds.value
     if enough and beats(best.parts, floor.parts):
+        rivals = _shape(problem, best), _shape(problem, floor)
+        if rivals in search.trials:
+            return _judged(
+                best, floor, search.trials[rivals], f"{len(best.steps)} regions, {seconds}", f"{alone} of {where} alone"
+            )
         return best, f"it takes {seconds}, beyond the noise less than the {alone} of {where} alone"
-    near = "within the noise" if enough else f"within {100 * WORTH:g} %"
+    near = "within the noise" if enough else f"within {100 * worth:g} %"
     said = f"{len(best.steps)} regions would take {seconds}, {near} of the {alone} of {where} alone"
     return floor, f"{said}: ties go to one place"
+
+
+def _judged(best: PricedPlan, floor: PricedPlan, ratio: Estimate | None, said: str, alone: str) -> tuple[PricedPlan, str]:
+    """What a trial makes of a plan that is expected to win."""
+    if ratio is None:
+        return floor, f"{said} against the {alone}, could not be run in turn: one place is shipped"
+    figure = f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}, measured) of its time"
+    if ratio.high < 1.0:
+        return best, f"{said} against the {alone}; run in turn it took {figure}"
+    return (
+        floor,
+        f"{said} against the {alone}, were expected to be faster; run in turn they took {figure}: ties go to one place",
+    )
+
+
+def _shape(problem: Problem, plan: PricedPlan) -> Shape:
+    return tuple((step.first, step.end, str(problem.places[step.place]), step.fused) for step in plan.steps)
+
+
+def _devices(problem: Problem, plan: PricedPlan) -> set[str]:
+    return {problem.places[step.place].device for step in plan.steps}
 
 
 def _why_no_floor(offering: Offering, free: Problem, number: int) -> str:

@@ -1,6 +1,7 @@
 """What to measure next, until nothing more would change the answer; then the answer. Sans-I/O: it asks, it never times.
 
-Blocks first; then every single place with all of it lowered whole (the floors); then the regions of the best plans.
+Blocks first; then every single place with all of it lowered whole (the floors); then the regions of the best plans. What
+would be shipped for the best floor is run in turn with it at last: times of different processes do not foretell a close race.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from collections.abc import Iterable
 from inlay.cost import LENGTHS, Price
 from inlay.hardware import Place
 from inlay.partitioner.build import Offering, build
-from inlay.partitioner.decide import decide
+from inlay.partitioner.decide import decide, find_trial
 from inlay.partitioner.plans import distinct_plans
 from inlay.partitioner.remaining import INFINITE
 from inlay.partitioner.search import BEST_FEW, Run, Search
-from inlay.specs.partition import Partition
+from inlay.specs.partition import Partition, Trial
 from inlay.specs.profile import Measurement, Wanted
 
 WORTH_FUSING = 0.02
 """Where cuts within a region, or not fusing, cost more than this share, fused runs are looked at."""
 
 
-def propose(search: Search) -> Wanted | Partition:
-    """The measurements wanted next, or the Partition. Whatever was asked for before and not answered counts as failed.
+def propose(search: Search) -> Wanted | Trial | Partition:
+    """The measurements wanted next, the trial wanted (`learn_trial` takes its outcome), or the Partition.
+
+    Whatever was asked to be measured before and not answered counts as failed.
 
     Raises UnsupportedError where some block fits no place, OutOfMemoryError where no plan fits, each with the reasons.
     """
@@ -32,7 +35,7 @@ def propose(search: Search) -> Wanted | Partition:
     search.asked.clear()
     wanted = _blocks(search) or _floors(search) or _runs(search) or _regions(search)
     if wanted is None:
-        return decide(search)
+        return find_trial(search) or decide(search)
     search.asked.update(key for item in wanted.measurements for key in item.keys)
     return wanted
 
@@ -53,12 +56,21 @@ def _floors(search: Search) -> Wanted | None:
 
 
 def _runs(search: Search) -> Wanted | None:
-    """Fused runs of a few lengths of equal blocks, where fusing pays and a cut may be anywhere among them."""
-    asked: list[tuple[Run, Place, bool]] = []
-    for start, stop in search.chain.equal_stretches if len(search.places) > 1 else ():
-        if stop - start >= LENGTHS[-1]:
-            runs = [(start, start + length) for length in LENGTHS[1:]]
-            asked += [(run, place, True) for place in search.places if _fusing_pays(search, place) for run in runs]
+    """Fused runs of a few lengths of equal blocks, where fusing pays and a cut may be anywhere among them.
+
+    The shortest first; longer ones, which take longer to compile, only where that was faster than its blocks in order.
+    """
+    shortest, *longer = LENGTHS[1:]
+    stretches = [item for item in search.chain.equal_stretches if len(search.places) > 1 and item[1] - item[0] >= LENGTHS[-1]]
+    tried = [
+        ((start, start + shortest), place) for start, _ in stretches for place in search.places if _fusing_pays(search, place)
+    ]
+    asked: list[tuple[Run, Place, bool]] = [(run, place, True) for run, place in tried]
+    wanted = _wanted(search, asked, stage="regions", reason="fused pairs of equal blocks")
+    if wanted is not None:
+        return wanted
+    paying = [(run[0], place) for run, place in tried if _pays(search, run, place)]
+    asked = [((start, start + length), place, True) for start, place in paying for length in longer]
     return _wanted(search, asked, stage="regions", reason="fused runs of equal blocks")
 
 
@@ -120,9 +132,17 @@ def _takes_all(search: Search, place: Place) -> bool:
 
 def _fusing_pays(search: Search, place: Place) -> bool:
     """Whether at a place the whole is faster than block by block, or cuts cost enough to look; true where nobody knows."""
-    prices, count = search.prices(), len(search.chain.blocks)
-    fused, sequence = prices.fused(0, count, place), prices.sequence(0, count, place)
+    whole = (0, len(search.chain.blocks))
+    prices = search.prices()
+    known = all(isinstance(found(*whole, place), Price) for found in (prices.fused, prices.sequence))
+    return not known or _pays(search, whole, place)
+
+
+def _pays(search: Search, run: Run, place: Place) -> bool:
+    """Whether a run lowered whole is faster than its blocks in order, or the cuts between them cost enough to look."""
+    prices = search.prices()
+    fused, sequence = prices.fused(*run, place), prices.sequence(*run, place)
     if not isinstance(fused, Price) or not isinstance(sequence, Price):
-        return True
-    cuts = prices.handover(place.device).value * (count - 1)
+        return False
+    cuts = prices.handover(place.device).value * (run[1] - run[0] - 1)
     return max(cuts, sequence.seconds.value - fused.seconds.value) > WORTH_FUSING * sequence.seconds.value

@@ -12,10 +12,13 @@ from inlay.graph import Block, Program
 from inlay.hardware import Cluster, Place
 from inlay.partitioner.constraints import Pin, glued_cuts, kept_together, pinned_blocks, refused_blocks, state_owners
 from inlay.specs.capability import Capability
+from inlay.specs.partition import Partition, Trial
 from inlay.specs.precision import Precision
-from inlay.specs.profile import Failure, LinkProfile, Profile, ProfileKey, Roofline
+from inlay.specs.profile import Estimate, Failure, LinkProfile, Profile, ProfileKey, Roofline
 
 Run = tuple[int, int]
+Shape = tuple[tuple[int, int, str, bool], ...]
+"""What tells two plans apart: first and end block, place, and whether lowered whole, of every region."""
 REPAIRS = 3
 BEST_FEW = 3
 """So many plans are looked at each time round, and so often at most."""
@@ -39,6 +42,7 @@ class Search:
     asked: set[ProfileKey] = field(default_factory=set)
     runs: set[Run] = field(default_factory=set)
     repairs: int = REPAIRS
+    trials: dict[tuple[Shape, Shape], Estimate | None] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -150,6 +154,19 @@ def learn(search: Search, profiles: Iterable[Profile], failures: Iterable[Failur
     for failure in failures:
         if failure.key not in search.profiles:
             search.failures[failure.key] = failure.reason
+
+
+def learn_trial(search: Search, trial: Trial, ratio: Estimate | None) -> None:
+    """Take in how long the plan took as a share of its rival's time, run in turn; None where it could not be run."""
+    search.trials[partition_shape(trial.plan), partition_shape(trial.rival)] = ratio
+
+
+def partition_shape(partition: Partition) -> Shape:
+    """What tells a partition apart from others of the same program."""
+    return tuple(
+        (region.first, region.end, str(region.place), region.fused and region.end - region.first > 1)
+        for region in sorted(partition.regions, key=lambda region: region.first)
+    )
 
 
 def check_points(chain: Chain) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -80,14 +82,19 @@ def _runs(item: Measurement) -> list[Run]:
 def _lower_all(
     items: Sequence[Measurement], stored: StoredProgram, folder: Path, cache: Cache, progress: Progress
 ) -> dict[tuple[str, Run], PieceOutcome]:
+    """Backends side by side, as many as there are cores: each compiles in a process of its own."""
     lowered: dict[tuple[str, Run], PieceOutcome] = {}
     groups: dict[tuple[str, bytes], tuple[LowerRequest, list[Run]]] = {}
     for item in items:
         request = request_for(stored, item.backend, precision=item.keys[0].precision, threads=item.keys[0].threads)
         groups.setdefault((item.backend, msgspec.json.encode(request)), (request, []))[1].extend(_runs(item))
-    for (name, _), (request, runs) in groups.items():
-        outcomes = lower_pieces(folder, runs, backend_name=name, request=request, cache=cache, progress=progress)
-        lowered |= {(name, run): outcome for run, outcome in outcomes.items()}
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        waiting = [
+            (name, pool.submit(lower_pieces, folder, runs, backend_name=name, request=request, cache=cache, progress=progress))
+            for (name, _), (request, runs) in groups.items()
+        ]
+        for name, outcomes in waiting:
+            lowered |= {(name, run): outcome for run, outcome in outcomes.result().items()}
     return lowered
 
 

@@ -97,6 +97,13 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     version: int = PARTITION_VERSION
 
 
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """Two partitions of one program to be run in turn: `plan` is shipped for `rival` only if that shows it to be faster."""
+
+    plan: Partition
+    rival: Partition
+
+
 def dump_partition(partition: Partition) -> str:
     """The text of a partition file: JSON with sorted keys, so that two can be compared line by line."""
     return msgspec.json.format(msgspec.json.encode(partition, order="sorted"), indent=2).decode() + "\n"

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from inlay.graph import Block, Cut, Node, Program, State, Tensor, piece_of
 from inlay.hardware import Cluster, Device, Link, Place
 from inlay.hardware import Node as Host
-from inlay.partitioner import Search, learn, propose
+from inlay.partitioner import Search, learn, learn_trial, propose
 from inlay.specs.capability import Capability, NodeSupport
-from inlay.specs.partition import Partition
-from inlay.specs.profile import Failure, Profile, ProfileKey, Wanted
+from inlay.specs.partition import Partition, Trial
+from inlay.specs.profile import Estimate, Failure, Profile, ProfileKey, Wanted
 from inlay.units import Bytes, BytesPerSecond, Seconds
 
 WIDTH = 64
@@ -127,7 +127,8 @@ class Bench:
     """Answers what a search asks: seconds of a run are the sum of its blocks' at that backend, `noise` wide to each side.
 
     `saved` is what each cut less is worth to a backend when the run is lowered whole; `broken` maps (backend, first, end) to
-    the reason why that cannot be lowered.
+    the reason why that cannot be lowered. `bias` is what a trial finds a plan to take beside what was expected of it; None:
+    trials cannot be run.
     """
 
     def __init__(
@@ -138,7 +139,10 @@ class Bench:
         saved: Mapping[str, float] | None = None,
         broken: Mapping[tuple[str, int, int], str] | None = None,
         memory: int = 0,
+        bias: float | None = 1.0,
     ) -> None:
+        self.bias = bias
+        self.trials: list[Trial] = []
         self.seconds, self.noise, self.memory = seconds, noise, memory
         self.saved, self.broken = saved or {}, broken or {}
         self.asked: list[ProfileKey] = []
@@ -163,6 +167,15 @@ class Bench:
                 profiles.append(Profile(key=key, median=median, low=low, high=high, rounds=9, memory=self.memory))
         return profiles, failures
 
+    def try_out(self, trial: Trial) -> Estimate | None:
+        """The ratio of what the two are expected to take, times the bias."""
+        self.trials.append(trial)
+        assert trial.plan.value is not None and trial.rival.value is not None
+        if self.bias is None:
+            return None
+        ratio = self.bias * trial.plan.value.value / trial.rival.value.value
+        return Estimate(value=ratio, low=0.999 * ratio, high=1.001 * ratio, grade="measured")
+
 
 def search_through(search: Search, bench: Bench) -> Partition:
     """The loop that `api` runs, with a bench in place of the runtime."""
@@ -170,6 +183,9 @@ def search_through(search: Search, bench: Bench) -> Partition:
         step = propose(search)
         if isinstance(step, Partition):
             return step
+        if isinstance(step, Trial):
+            learn_trial(search, step, bench.try_out(step))
+            continue
         profiles, failures = bench.answer(step)
         learn(search, profiles, failures)
     raise AssertionError("the search asks for ever")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from inlay.backends.arena import ContraryBuffer, DeviceMemory, Lease, physical_shape
+from inlay.backends.arena import ContraryBuffer, DeviceMemory, Lease, device_memory, physical_shape
 from inlay.backends.contrary.support import NAME
 from inlay.backends.ports import check_buffer, check_shape, check_sizes
 from inlay.backends.seam import Buffer
@@ -120,7 +120,7 @@ class ContraryExecutable:
 def load(
     directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
 ) -> ContraryExecutable:
-    """Copy the weights into the device; see the seam. The option `memory` limits it to that many bytes."""
+    """Copy the weights into the device; see the seam. The option `memory` limits the device to that many bytes."""
     for key in options:
         if key not in OPTIONS:
             raise InputError(f"{NAME} has no option {key!r}, expected one of: {', '.join(OPTIONS)}")
@@ -132,7 +132,7 @@ def load(
     torch.set_num_threads(threads)
     function = load_graph(directory / GRAPH_FILE)
     copies = [tensor_of(array).clone() for array in map_weights(weights, names=manifest.weights).values()]
-    memory = DeviceMemory(None if limit is None else int(limit))
+    memory = device_memory(None if limit is None else int(limit))
     return ContraryExecutable(function, copies, memory, manifest=manifest)
 
 

@@ -160,7 +160,20 @@ def _guards(values: Sequence[Any]) -> list[Any]:
         return []
     environment = dynamic[0].node.shape_env
     deferred = [item for items in environment.deferred_runtime_asserts.values() for item in items]
-    return [item.expr for item in (*environment.guards, *deferred)]
+    return [item.expr for item in environment.guards if not _harmless(item)] + [item.expr for item in deferred]
+
+
+def _harmless(guard: Any) -> bool:
+    """Whether a guard only says that strides of a view were computed as for sizes above 1: they are right for 1 as well.
+
+    There a stride that generally breaks a run of adjacent elements is taken to break it, which forgoes a merge of axes at
+    most; and the stride of an axis of size 1 is never used. Assuming that two strides *are* equal would not be harmless.
+    """
+    place = getattr(guard.sloc, "framework_loc", None)
+    if getattr(place, "name", "") != "_compute_stride":
+        return False
+    above_one = type(guard.expr).__name__ == "StrictGreaterThan" and guard.expr.args[1] == 1
+    return above_one or type(guard.expr).__name__ == "Unequality"
 
 
 def _symbols(values: Sequence[Any], interface: Interface) -> dict[str, str]:
