@@ -27,7 +27,8 @@ MANIFEST_FILE = "manifest.json"
 KEY_FILE = "key.json"
 NOT_THE_GRAPH = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 SOURCES = (
-    "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "runtime/layers.py", "backends/manifest.py",
+    "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "graph/attention.py", "runtime/layers.py",
+    "backends/manifest.py",
 )  # fmt: skip
 TOOLS = ("torch", "transformers")
 
@@ -83,6 +84,7 @@ def key_contents(
         "request": asked,
         "experts": experts,
         "platform": [platform.system(), platform.machine()],
+        "machine": getattr(backend, "machine", dict)(),
     }
 
 

@@ -26,7 +26,8 @@ from inlay.specs.artifact import LowerRequest
 from inlay.workers import WorkerSpec, start
 
 PIECE_SOURCES = (
-    "graph/capture.py", "graph/extract.py", "graph/blocks.py", "backends/manifest.py", "backends/ports.py", "specs/artifact.py",
+    "graph/capture.py", "graph/extract.py", "graph/blocks.py", "graph/attention.py", "backends/manifest.py",
+    "backends/ports.py", "specs/artifact.py",
 )  # fmt: skip
 POLL_SECONDS = 0.05
 LOWER_SECONDS = 900.0

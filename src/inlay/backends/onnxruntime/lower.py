@@ -12,6 +12,7 @@ from inlay.backends.manifest import describe, need_precision
 from inlay.backends.onnxruntime.execute import MODEL_FILE, PROVIDER, failures, first_line
 from inlay.backends.onnxruntime.support import NAME, PACKAGES, RULES
 from inlay.errors import UnsupportedError
+from inlay.graph.attention import guard_masked_rows
 from inlay.graph.capture import lifted_weights
 from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
@@ -24,7 +25,7 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     need_precision(NAME, request.precision)
     RULES.refuse(summarize(exported, NAME), interface)
     try:
-        model = _convert(exported)
+        model = _convert(guard_masked_rows(exported))
     except Exception as error:  # whatever the exporter raises: this program does not lower here
         raise UnsupportedError(f"onnxruntime cannot lower the program: {_reason(error)}") from error
     names = _free_weights(model, known=set(lifted_weights(exported)))

@@ -9,6 +9,7 @@ from typing import Any
 from inlay.backends.manifest import describe, need_precision
 from inlay.backends.openvino.support import NAME, PACKAGES, RULES, import_openvino
 from inlay.errors import UnsupportedError
+from inlay.graph.attention import guard_masked_rows
 from inlay.graph.capture import without_weights
 from inlay.graph.summary import summarize
 from inlay.models import numpy_dtype
@@ -26,7 +27,7 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-            model = openvino.convert_model(bare)
+            model = openvino.convert_model(guard_masked_rows(bare))
     except Exception as error:  # whatever the frontend raises: this program does not lower here
         raise UnsupportedError(f"openvino cannot lower the program: {_reason(error)}") from error
     model = _with_all_inputs(openvino, model, bare)
