@@ -23,6 +23,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
+CODE = ("src", "benchmarks", ":!benchmarks/results", "demo/target")
 PACKAGES = ("inlay", "torch", "transformers", "openvino", "onnxruntime", "numpy")
 RESAMPLES = 4000
 
@@ -61,7 +62,9 @@ def environment() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(sys.argv),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results", "demo/target")),
+        "uncommitted_changes": bool(
+            _git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results", "demo/target")
+        ),
         "source_digest": _source_digest(),
         "cpu": _cpu_name(),
         "cores": len(cores),
