@@ -15,7 +15,18 @@ from inlay.cost import ProfileStore
 from inlay.errors import InputError, PartitionError
 from inlay.graph import Program
 from inlay.hardware import Cluster, Place, load_cluster, probe
-from inlay.partitioner import Search, check_partition, explain, learn, learn_trial, new_search, parse_pin, propose
+from inlay.partitioner import (
+    Search,
+    check_partition,
+    difference,
+    draw,
+    explain,
+    learn,
+    learn_trial,
+    new_search,
+    parse_pin,
+    propose,
+)
 from inlay.runtime import Cache
 from inlay.runtime.assemble import compile_partition
 from inlay.runtime.bisect import find_culprit
@@ -241,6 +252,16 @@ def read_plan(path: str | Path) -> Partition:
 def explain_plan(plan: Partition) -> str:
     """Where each region runs and why, as text."""
     return explain(plan)
+
+
+def draw_plan(plan: Partition) -> str:
+    """Where each region runs and when, as an SVG."""
+    return draw(plan)
+
+
+def compare_plans(one: Partition, two: Partition) -> str:
+    """What differs from one plan to another of the same program, as text. Raises PartitionError for different programs."""
+    return difference(one, two)
 
 
 def cluster_of(given: Cluster | str | Path) -> Cluster:

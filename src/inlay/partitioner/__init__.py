@@ -8,6 +8,8 @@ from __future__ import annotations
 from inlay.partitioner.check import check_partition
 from inlay.partitioner.constraints import Pin, parse_pin
 from inlay.partitioner.decide import best_plans, floor_plans, reprice
+from inlay.partitioner.difference import difference
+from inlay.partitioner.drawing import draw
 from inlay.partitioner.explain import estimate_text, explain
 from inlay.partitioner.problem import Plan, Problem, Step, Value
 from inlay.partitioner.propose import propose
@@ -24,6 +26,8 @@ __all__ = [
     "Value",
     "best_plans",
     "check_partition",
+    "difference",
+    "draw",
     "estimate_text",
     "explain",
     "floor_plans",
