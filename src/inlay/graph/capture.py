@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind, InputS
 from inlay.errors import ArtifactError, InputError, UnsupportedError
 from inlay.graph.extract import extract, is_number, needed_for
 from inlay.graph.program import Program, State
+from inlay.graph.sizes import size_value, symbols_of
 from inlay.graph.summary import stage_symbols, summarize
 
+LARGEST, CORNERS = 4096, 256
+DATA_DEPENDENT = re.compile(r"u\d+")  # what torch calls a size that it cannot work out from others
 LEAF_WARNING = r"`isinstance\(treespec, LeafSpec\)`"  # raised inside torch 2.13 when it copies an ExportedProgram
 
 
@@ -215,7 +219,7 @@ def _flatten(exported: ExportedProgram, dims: _Dims, ranges: dict[str, tuple[int
     ]
     flat = extract(exported, needed_for(computed), computed, inputs=[*users, *states], freed=states)
     symbols = _name_symbols(exported, users, dims, label)
-    _refuse_fixed(exported, symbols, label)
+    _refuse_fixed(exported, symbols, ranges, label)
     store = {**exported.constants, **exported.state_dict}
     initial = {target: store[target].detach() for target in changed.values()}
     program = summarize(
@@ -226,6 +230,7 @@ def _flatten(exported: ExportedProgram, dims: _Dims, ranges: dict[str, tuple[int
         states=tuple(State(name=target, input=targets[target].name, output=name) for name, target in changed.items()),
         ranges=ranges,
     )
+    refuse_unknown_sizes(program, label)
     return Captured(exported=flat, program=program, symbols=symbols, initial=initial)
 
 
@@ -263,19 +268,54 @@ def _name_symbols(exported: ExportedProgram, users: Sequence[torch.fx.Node], dim
     return symbols
 
 
-def _refuse_fixed(exported: ExportedProgram, symbols: Mapping[str, str], label: str) -> None:
+def _refuse_fixed(
+    exported: ExportedProgram, symbols: Mapping[str, str], ranges: Mapping[str, tuple[int, int]], label: str
+) -> None:
     """Refuse a size that the module fixes by an assertion at run time, which a lowered piece does not make."""
+    names = _aliases(exported, symbols)
     for node in exported.graph.nodes:
         if node.target is not torch.ops.aten._assert_scalar.default:
             continue
         found = re.search(r"Eq\((.+), (.+)\)", str(node.args[1]))
         if found is None:
             continue
-        sides = [re.sub(r"\b[suz]\d+\b", lambda item: symbols.get(item.group(), item.group()), side) for side in found.groups()]
-        if any(side.isdigit() for side in sides):
+        sides = [re.sub(r"\b[suz]\d+\b", lambda item: names.get(item.group(), item.group()), side) for side in found.groups()]
+        if any(side.isdigit() for side in sides) and not _always_equal(sides, ranges):
             raise UnsupportedError(
                 f"{label} works only where {sides[0]} = {sides[1]}, expected every declared size",
                 hint="leave that size out of `dynamic`, or make the module take any",
+            )
+
+
+def _aliases(exported: ExportedProgram, symbols: Mapping[str, str]) -> dict[str, str]:
+    """What the user calls each symbol, also those that torch found to be the same as another and put that in their place."""
+    sizes = [size for node in exported.graph.nodes for size in getattr(node.meta.get("val"), "shape", ())]
+    dynamic = next((size for size in sizes if isinstance(size, torch.SymInt)), None)
+    replaced = {} if dynamic is None else dynamic.node.shape_env.replacements
+    return {**{str(one): symbols[str(two)] for one, two in replaced.items() if str(two) in symbols}, **symbols}
+
+
+def _always_equal(sides: Sequence[str], ranges: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether two sizes are equal at and beside both ends of all ranges; false where a symbol is not the user's."""
+    ends = [(low, min(high, low + LARGEST)) for low, high in ranges.values()]
+    stops = [sorted({low, min(low + 1, high), max(low, high - 1), high}) for low, high in ends]
+    points = [dict(zip(ranges, point, strict=True)) for point in islice(product(*stops), CORNERS)]
+    try:
+        return all(size_value(sides[0], point) == size_value(sides[1], point) for point in points)
+    except (InputError, ZeroDivisionError):
+        return False
+
+
+def refuse_unknown_sizes(program: Program, label: str) -> None:
+    """Raise UnsupportedError for a tensor whose size only its values tell (`nonzero`, a mask as an index)."""
+    for node in program.nodes:
+        unknown = [symbol for tensor in node.outputs for size in tensor.shape for symbol in symbols_of(size)]
+        if any(DATA_DEPENDENT.fullmatch(symbol) for symbol in unknown):
+            where = f"{node.path or 'top level'}, {node.source or 'source unknown'}"
+            raise UnsupportedError(
+                f"{label} has a tensor whose size depends on data: {node.name!r} = {node.operator} ({where}), expected sizes "
+                "that follow from those of the inputs",
+                hint="use a mask of fixed size in its place",
             )
 
 

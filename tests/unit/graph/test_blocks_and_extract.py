@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
+from inlay.errors import UnsupportedError  # noqa: E402
 from inlay.graph import Cut, cut_into_blocks, piece_of  # noqa: E402
 from inlay.graph.capture import Captured, capture, lifted_weights  # noqa: E402
 from inlay.graph.extract import extract_piece  # noqa: E402
@@ -107,3 +108,32 @@ def test_a_piece_holds_the_weights_that_it_reads_and_shares_a_tied_one(captured:
     assert embedding.data_ptr() == head.data_ptr()
     layer = extract_piece(captured.exported, piece_of(cut, 2, 3))
     assert sum(item.numel() for item in lifted_weights(layer).values()) == sum(item.numel() for item in Layer().parameters())
+
+
+def test_a_size_that_only_values_tell_is_refused_with_operator_and_source() -> None:
+    class Chosen(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[torch.nonzero(x[:, 0] > 0)[:, 0]] * 2
+
+    with pytest.raises(
+        UnsupportedError, match=r"size depends on data: '\w+' = aten.nonzero.* \(.*test_blocks_and_extract.py:\d+"
+    ):
+        capture(Chosen(), (torch.randn(6, 4),), {}, dynamic={"x": {0: ("rows", 1, 64)}})
+
+
+def test_a_size_that_holds_for_every_input_is_not_taken_for_fixed_and_a_fixed_one_is_refused() -> None:
+    class Halves(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            torch._check((4 * y.shape[0]) % (2 * x.shape[0]) == 0)
+            return x + y
+
+    class Even(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            torch._check(x.shape[0] % 2 == 0)
+            return x + y
+
+    given = (torch.randn(4, 3), torch.randn(4, 3))
+    dynamic = {name: {0: ("rows", 2, 64)} for name in ("x", "y")}
+    assert capture(Halves(), given, {}, dynamic=dynamic).program.ranges == {"rows": (2, 64)}
+    with pytest.raises(UnsupportedError, match=r"works only where|rows"):
+        capture(Even(), given, {}, dynamic=dynamic)
