@@ -23,6 +23,8 @@ WRONG = "OpenVINO computes it wrongly"
 REFUSED = {
     "aten._grouped_mm": "OpenVINO has no grouped matrix product; load the model with experts='batched_mm'",
 }
+TO_THE_END = ("aten.slice", "aten.slice_scatter")
+"""Operators whose end may be the largest number, which means the end of the axis."""
 ARITHMETIC = ("aten.add", "aten.sub", "aten.rsub", "aten.mul", "aten.neg", "aten.abs", "aten.pow", "aten.sum", "aten.cumsum")
 DTYPES = {
     "float64": "its CPU plug-in computes it in float32",
@@ -62,7 +64,7 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
             return "OpenVINO has no average with a divisor of its own"
     if node.outputs and node.outputs[0].dtype in ("int8", "uint8") and name in ARITHMETIC:
         return f"OpenVINO's {node.outputs[0].dtype} stops at its bounds where torch's goes round"
-    if name != "aten.slice" and any(beyond(item) for item in arguments_of(node)[0]):
+    if name not in TO_THE_END and any(beyond(item) for item in arguments_of(node)[0]):
         return "it has a number beyond 32 bits, in which OpenVINO computes whole numbers"
     return ""
 
