@@ -62,9 +62,7 @@ def environment() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": _command(sys.argv),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(
-            _git("status", "--porcelain", "--", "src", "benchmarks", ":!benchmarks/results", "demo/target")
-        ),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", *CODE)),
         "source_digest": _source_digest(),
         "cpu": _cpu_name(),
         "cores": len(cores),

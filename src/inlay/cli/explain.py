@@ -9,6 +9,7 @@ import typer
 
 from inlay import api
 from inlay.api.programs import compare_plans, draw_plan
+from inlay.errors import InputError
 from inlay.specs.partition import dump_partition
 
 
@@ -19,9 +20,17 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="print the partition as JSON")] = False,
 ) -> None:
     """Show regions, prices, alternatives, floors, bound and reasons."""
+    if as_json and against is not None:
+        raise InputError("--json is given with --against, expected one of them", hint="a difference is told as text only")
     found = api.read_plan(plan)
     if svg is not None:
-        svg.write_text(draw_plan(found))
+        try:
+            svg.write_text(draw_plan(found))
+        except OSError as error:
+            raise InputError(
+                f"--svg is {str(svg)!r}, expected a file that can be written: {error.strerror}",
+                hint="name one in a folder that exists",
+            ) from error
     if against is not None:
         print(compare_plans(api.read_plan(against), found), end="")
     else:
