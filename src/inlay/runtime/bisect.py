@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from inlay.backends.environment import python_of
 from inlay.errors import InlayError
 from inlay.runtime.build import Build
-from inlay.runtime.lowering import LOWER_SECONDS, environment_python, run_program
+from inlay.runtime.lowering import LOWER_SECONDS, run_program
 from inlay.runtime.obtain import request_for
 from inlay.specs.artifact import LowerRequest
 from inlay.specs.precision import Precision
@@ -47,12 +48,13 @@ def find_culprit(build: Build, found: Verification, *, program: Path | None, pro
     built = next(region for region in build.manifest.regions if region.id == failed.id)
     planned = next((item for item in build.partition.regions if item.id == failed.id), None)
     precision = planned.precision if planned is not None else Precision()
+    target = build.partition.cluster.device(built.device).target
     config = HalvingConfig(
         program=str(program),
         first=built.pieces[0].first,
         end=built.pieces[-1].end,
         backend=built.backend,
-        request=request_for(build.stored, built.backend, precision=precision, threads=built.threads),
+        request=request_for(build.stored, built.backend, precision=precision, threads=built.threads, target=target),
         point=build.stored.points[0],
         seed=found.seed,
         tolerance=failed.tolerance,
@@ -65,7 +67,7 @@ def find_culprit(build: Build, found: Verification, *, program: Path | None, pro
             given,
             progress=progress,
             seconds=LOWER_SECONDS,
-            python=environment_python(built.backend),
+            python=python_of(built.backend),
         )
     except InlayError as error:
         return msgspec.structs.replace(found, culprit=_unknown(failed, error.message))

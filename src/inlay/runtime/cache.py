@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from inlay.backends import Backend
-from inlay.backends.manifest import LOWERING_VERSION, file_digest, package_version
+from inlay.backends.environment import package_version
+from inlay.backends.manifest import LOWERING_VERSION, file_digest
 from inlay.errors import ArtifactError, ModelError
 from inlay.models import Checkpoint, model_digest, open_checkpoint
 from inlay.runtime.weights import read_weight_map
@@ -30,6 +31,7 @@ SOURCES = (
     "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "graph/attention.py", "runtime/layers.py",
     "backends/manifest.py",
 )  # fmt: skip
+NOT_THE_CODE = ("__init__.py", "execute.py")
 TOOLS = ("torch", "transformers")
 
 
@@ -78,7 +80,7 @@ def key_contents(
     return {
         "config": {name: value for name, value in _read_config(folder).items() if name not in NOT_THE_GRAPH},
         "tensors": tensors,
-        "tools": tool_versions(extra),
+        "tools": tool_versions(extra, environment=getattr(backend, "environment", "")),
         "sources": source_digest(backend.name, type(backend).__module__),
         "backend": backend.name,
         "request": asked,
@@ -133,18 +135,20 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def tool_versions(extra: tuple[str, ...]) -> dict[str, str]:
-    """Versions of what makes code: torch, transformers, these packages, and our own lowering."""
-    versions = {package: package_version(package) or "absent" for package in (*TOOLS, *extra) if package}
+def tool_versions(extra: tuple[str, ...], *, environment: str = "") -> dict[str, str]:
+    """Versions of what makes code, in the environment that makes it: torch, transformers, these packages, and our own
+    lowering."""
+    versions = {package: package_version(package, environment) or "absent" for package in (*TOOLS, *extra) if package}
     return {**versions, "inlay-lowering": LOWERING_VERSION}
 
 
 def source_digest(name: str, module: str, *, sources: tuple[str, ...] | None = None) -> str:
-    """sha256 over the sources that make the code of an artifact: ours, and the backend's own lower and support."""
+    """sha256 over the sources that make the code of an artifact: ours, and the backend's own but for what loads it."""
     root = Path(__file__).parents[1]
     found = [root / item for item in (SOURCES if sources is None else sources)]
     if module.startswith("inlay.backends."):
-        found += [root / "backends" / name / "lower.py", root / "backends" / name / "support.py"]
+        folder = root / "backends" / name
+        found += [path for path in sorted(folder.glob("*.py")) if path.name not in NOT_THE_CODE]
     digest = hashlib.sha256()
     for path in found:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
