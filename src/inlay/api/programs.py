@@ -42,6 +42,7 @@ from inlay.runtime.store import program_folder, read_program
 from inlay.runtime.trial import run_trial
 from inlay.runtime.verify import verify
 from inlay.specs.capability import Capability
+from inlay.specs.goal import parse_goal
 from inlay.specs.partition import Partition, Trial, dump_partition, parse_partition
 from inlay.specs.verification import Verification
 
@@ -98,11 +99,22 @@ def partition(
     cluster: Cluster | str | Path = "local",
     pins: Sequence[str] = (),
     backends: Sequence[str] = (),
+    minimize: str = "latency",
+    within: Sequence[str] = (),
     rounds: int = 10,
     progress: Progress = quiet,
 ) -> Partition:
     """The cut of a captured module over a cluster, chosen by measured times; see `search_partition`."""
-    return search_partition(model, cluster=cluster, pins=pins, backends=backends, rounds=rounds, progress=progress)[0]
+    return search_partition(
+        model,
+        cluster=cluster,
+        pins=pins,
+        backends=backends,
+        minimize=minimize,
+        within=within,
+        rounds=rounds,
+        progress=progress,
+    )[0]
 
 
 def search_partition(
@@ -111,14 +123,18 @@ def search_partition(
     cluster: Cluster | str | Path = "local",
     pins: Sequence[str] = (),
     backends: Sequence[str] = (),
+    minimize: str = "latency",
+    within: Sequence[str] = (),
     rounds: int = 10,
     progress: Progress = quiet,
 ) -> tuple[Partition, Search]:
     """The partition and the search that found it, from which other plans can be had (`partitioner.best_plans`).
 
     `pins` are REGEX=DEVICE/BACKEND; `backends` limits what is offered (by default every framework that is here, without
-    the teaching ones). Raises PartitionError for a pin that cannot be, UnsupportedError where a block can run nowhere.
+    the teaching ones). `minimize` is the objective, `within` are budgets of others such as "latency=120ms" (`specs.goal`).
+    Raises PartitionError for a pin or a budget that cannot be, UnsupportedError where a block can run nowhere.
     """
+    goal = parse_goal(minimize, list(within))
     found, cache = cluster_of(cluster), Cache.default()
     stored = read_program(model.folder)
     parsed = [parse_pin(text) for text in pins]
@@ -135,6 +151,7 @@ def search_partition(
         profiles=store.read().profiles,
         links=figures.link_profiles(),
         rooflines=figures.rooflines(),
+        goal=goal,
     )
     options = device_options(found)
     while not isinstance(wanted := propose(search), Partition):

@@ -24,6 +24,10 @@ def compile(
     cluster: Annotated[str, typer.Option(help="'local' to probe this machine, or a cluster.yaml")] = "local",
     pin: Annotated[list[str] | None, typer.Option(help="REGEX=DEVICE/BACKEND for blocks by name or module path")] = None,
     backend: Annotated[list[str] | None, typer.Option(help="offer only these frameworks")] = None,
+    minimize: Annotated[
+        str, typer.Option(help="latency, throughput (of a stream: the busiest device), cost or energy")
+    ] = "latency",
+    within: Annotated[list[str] | None, typer.Option(help="a budget for another objective, such as latency=120ms")] = None,
     plan: Annotated[Path | None, typer.Option(help="obey this partition.json instead of searching one")] = None,
     target: Annotated[
         str | None, typer.Option(help="make code for this kind of device, which need not be here, and run nothing")
@@ -42,7 +46,14 @@ def compile(
         captured = api.capture_file(model, progress=tell)
         if plan is None:
             chosen = api.partition(
-                captured, cluster=cluster, pins=pin or [], backends=backend or [], rounds=rounds, progress=tell
+                captured,
+                cluster=cluster,
+                pins=pin or [],
+                backends=backend or [],
+                minimize=minimize,
+                within=within or [],
+                rounds=rounds,
+                progress=tell,
             )
         else:
             chosen = api.read_plan(plan)

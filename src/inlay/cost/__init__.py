@@ -6,7 +6,7 @@ Later: energy, money, LatencyTables. Called by `partitioner`, and by `api` for t
 from __future__ import annotations
 
 from inlay.cost.chain import Chain, Crossing
-from inlay.cost.estimates import NOTHING, beats, predicted, repeated, total, weakest
+from inlay.cost.estimates import NOTHING, beats, predicted, scaled, total, weakest
 from inlay.cost.links import LinkPrice, Links
 from inlay.cost.memory import region_memory
 from inlay.cost.prices import Evidence, Price, Prices, Refusal, cut_name
@@ -33,8 +33,8 @@ __all__ = [
     "fit_runs",
     "predicted",
     "region_memory",
-    "repeated",
     "roofline_seconds",
+    "scaled",
     "total",
     "weakest",
 ]

@@ -36,9 +36,9 @@ def total(estimates: Iterable[Estimate]) -> Estimate:
     return Estimate(value=value, low=sum(item.low for item in held), high=sum(item.high for item in held), grade=grade)
 
 
-def repeated(estimate: Estimate, times: int) -> Estimate:
-    """The same cost a number of times."""
-    value, low, high = estimate.value * times, estimate.low * times, estimate.high * times
+def scaled(estimate: Estimate, factor: float) -> Estimate:
+    """The same figure so many times, or in another unit."""
+    value, low, high = estimate.value * factor, estimate.low * factor, estimate.high * factor
     return Estimate(value=value, low=low, high=high, grade=estimate.grade)
 
 

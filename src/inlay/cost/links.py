@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inlay.cost.estimates import NOTHING, repeated, total
+from inlay.cost.estimates import NOTHING, scaled, total
 from inlay.hardware import Cluster, device_kind
 from inlay.specs.profile import Estimate, LinkProfile
 
@@ -82,7 +82,7 @@ class Links:
 
     def handover(self, device: str, passes: int) -> Estimate:
         """Going on from one executable to the next in the process of a device, `passes` times."""
-        return repeated(self.price(device, device).seconds(0), passes)
+        return scaled(self.price(device, device).seconds(0), passes)
 
 
 def _measured(profile: LinkProfile) -> LinkPrice:

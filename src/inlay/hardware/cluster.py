@@ -45,7 +45,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     `memory` is its share in bytes (None = unknown), `backends` those allowed there (None = any), `numa` the
     memory zone of its cores where the host says so. `target` names the kind of code it takes, where that is not its
-    node's own ("vulkan"); its cores are then those of the process that drives it.
+    node's own ("vulkan"); its cores are then those of the process that drives it. `price` is dollars an hour and `power`
+    watts while it works (None = unknown).
     """
 
     name: str
@@ -56,6 +57,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[str, ...] | None = None
     numa: int | None = None
     target: str = ""
+    price: float | None = None
+    power: float | None = None
 
     def allows(self, backend: str) -> bool:
         """Whether that backend may be placed here."""

@@ -31,6 +31,8 @@ class _DeviceEntry(msgspec.Struct, kw_only=True):
     backends: tuple[str, ...] | None = None
     numa: int | None = None
     target: str = ""
+    price: float | None = None
+    power: float | None = None
 
 
 class _LinkEntry(msgspec.Struct, kw_only=True):
@@ -136,6 +138,9 @@ def _device(name: str, entry: _DeviceEntry, nodes: dict[str, Node], source: str)
         raise ClusterError(f"{where} has memory 0, expected more than zero", hint="leave `memory` out where it is unknown")
     if entry.numa is not None and entry.numa < 0:
         raise ClusterError(f"{where} has numa {entry.numa}, expected zero or more", hint="leave `numa` out where unknown")
+    for what, amount in (("price", entry.price), ("power", entry.power)):
+        if amount is not None and not 0 <= amount < float("inf"):
+            raise ClusterError(f"{where} has {what} {amount}, expected zero or more", hint=f"leave `{what}` out where unknown")
     return Device(
         name=name,
         node=entry.node,
@@ -145,6 +150,8 @@ def _device(name: str, entry: _DeviceEntry, nodes: dict[str, Node], source: str)
         backends=entry.backends,
         numa=entry.numa,
         target=entry.target,
+        price=entry.price,
+        power=entry.power,
     )
 
 

@@ -10,8 +10,8 @@ from inlay.partitioner.build import Offering
 from inlay.partitioner.pricing import PricedPlan, price_plan
 from inlay.partitioner.problem import Problem, Step
 from inlay.partitioner.reasons import options_elsewhere, region_reason
+from inlay.specs.goal import format_amount
 from inlay.specs.partition import Alternative, Partition, PlannedBlock, PlannedRegion, PlannedTransfer
-from inlay.units import format_seconds
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def assemble(offering: Offering, problem: Problem, plan: PricedPlan, verdict: Ve
     search, chain = offering.search, offering.search.chain
     names = list(ids) or [f"r{number}" for number in range(len(plan.steps))]
     used = {problem.places[step.place].device for step in plan.steps}
-    value = plan.seconds.value
+    value = plan.value.value
     bound = min(verdict.bound, value)
     return Partition(
         program=chain.program.digest,
@@ -49,7 +49,10 @@ def assemble(offering: Offering, problem: Problem, plan: PricedPlan, verdict: Ve
         handovers=plan.handovers,
         states=_owners(offering, plan.steps, names),
         pins=tuple(map(str, search.pins)),
-        value=plan.seconds,
+        objective=search.goal.objective,
+        within=search.goal.within,
+        figures=plan.figures,
+        value=plan.value,
         bound=bound,
         gap=(value - bound) / value if value > 0 else 0.0,
         method=verdict.method,
@@ -76,8 +79,9 @@ def assemble_edited(offering: Offering, problem: Problem, edited: Partition, ver
     known = zip(first.steps, first.prices, strict=True)
     priced = [replace(step, seconds=price.seconds.value, memory=price.memory) for step, price in known]
     plan = price_plan(offering, problem, priced)
-    least = format_seconds(verdict.bound)
-    reason = f"edited by hand: it takes {format_seconds(plan.seconds.value)}, and the best plan that is known takes {least}"
+    objective = offering.search.goal.objective
+    takes, least = format_amount(objective, plan.value.value), format_amount(objective, verdict.bound)
+    reason = f"edited by hand: it takes {takes}, and the best plan that is known takes {least}"
     return assemble(offering, problem, plan, verdict.because(reason), ids=[region.id for region in ordered])
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from inlay.cost import Price, Refusal
 from inlay.hardware import Place
 from inlay.partitioner.problem import Problem, Step, Value
+from inlay.partitioner.rates import rates_of
 from inlay.partitioner.search import Search
 
 
@@ -81,6 +82,7 @@ def build(offering: Offering, *, pinned: bool = True) -> Problem:
         },
         handovers=tuple(offering.prices.handover(device).value for device in devices),
         capacities=tuple(search.cluster.device(device).memory for device in devices),
+        rates=rates_of(search.cluster, devices, search.goal),
     )
 
 

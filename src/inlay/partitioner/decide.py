@@ -3,98 +3,137 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 from inlay.cost import beats
-from inlay.errors import InlayError, OutOfMemoryError, UnsupportedError
 from inlay.partitioner.assemble import Verdict, assemble, assemble_edited
-from inlay.partitioner.build import Offering, boundless, build, restrict
+from inlay.partitioner.build import Offering, build
+from inlay.partitioner.floors import WORTH_CUTTING, Floor, find_floors, no_plan
+from inlay.partitioner.goals import solve_goal
 from inlay.partitioner.plans import MOST_PLANS, distinct_plans
-from inlay.partitioner.pricing import PricedPlan, overflow, price_plan
+from inlay.partitioner.pricing import PricedPlan, price_plan
 from inlay.partitioner.problem import Problem, Step
 from inlay.partitioner.search import Search, Shape
-from inlay.partitioner.solve import Solution, solve
-from inlay.specs.partition import Alternative, Partition, Trial
+from inlay.partitioner.solve import Solution
+from inlay.specs.goal import format_amount
+from inlay.specs.partition import Partition, Trial
 from inlay.specs.profile import Estimate
-from inlay.units import format_seconds
 
 WORTH = 0.01
 """A plan of several regions is shipped where it takes at least this share less than a single place. What was timed apart, piece
 by piece, does not foretell less, and every further framework and process has a price that is not in the table."""
 
 
-WORTH_CUTTING = 0.05
-"""At one place several regions are taken for one where they take at least this share less. A cut within a place only loses
-fusing, and its parts were timed in other processes than the whole: measured, those differ by 2 to 7 % on a shared machine."""
-
-
 CLOSE = 0.8
 """A plan expected to take less than this share of the best floor needs no trial."""
 
 
-@dataclass(frozen=True)
-class Floor:
-    """One place with all of it: its price as an Alternative, and its plan where it may be shipped."""
+class Race:
+    """The best plan against the best single place, by what a search knows at this moment."""
 
-    answer: Alternative
-    plan: PricedPlan | None = None
+    def __init__(self, search: Search) -> None:
+        self.search, self.offering = search, Offering(search)
+        self.problem: Problem = build(self.offering)
 
+    @cached_property
+    def solution(self) -> Solution:
+        """The best plans."""
+        return solve_goal(self.problem, self.search.goal, plans=MOST_PLANS)
 
-def decide(search: Search) -> Partition:
-    """The plan with the least expected time, or the best floor where the plan does not beat it beyond the noise.
+    @cached_property
+    def floors(self) -> tuple[Floor, ...]:
+        """Every single place."""
+        return find_floors(self.offering, self.problem)
 
-    A trial of the two decides where there was one.
-    """
-    offering = Offering(search)
-    problem = build(offering)
-    solution = solve(problem, plans=MOST_PLANS)
-    floors = find_floors(offering, problem)
-    best, floor = _rivals(offering, problem, solution, floors)
-    chosen, reason = _choose(best, floor, solution, problem, search)
-    return assemble(offering, problem, chosen, _verdict(offering, solution, floors, reason))
+    @cached_property
+    def floor(self) -> PricedPlan | None:
+        """The best of the floors that may be shipped."""
+        shippable = [floor.plan for floor in self.floors if floor.plan is not None]
+        return min(shippable, key=lambda plan: plan.value.value, default=None)
 
+    @cached_property
+    def best(self) -> PricedPlan:
+        """The best plan that is known, be it a floor."""
+        floor = self.floor
+        if not self.solution.plans:
+            if floor is None:
+                raise no_plan(self.offering, self.problem)
+            return floor
+        fastest = self.solution.plans[0]
+        near = floor is not None and fastest.seconds > (1.0 - WORTH) * floor.value.value
+        best = price_plan(self.offering, self.problem, fastest.steps if near else _simplest(self.solution))
+        return floor if floor is not None and floor.value.value < best.value.value else best
 
-def find_trial(search: Search) -> Trial | None:
-    """The plan that would be shipped and the floor it beats, where the race is close, both can be run here and were not yet."""
-    offering = Offering(search)
-    problem = build(offering)
-    solution = solve(problem, plans=MOST_PLANS)
-    floors = find_floors(offering, problem)
-    best, floor = _rivals(offering, problem, solution, floors)
-    if floor is None or best.seconds.value < CLOSE * floor.seconds.value:
-        return None
-    if not search.measurable.issuperset(_devices(problem, best) | _devices(problem, floor)):
-        return None
-    if (
-        _choose(best, floor, solution, problem, search)[0] is floor
-        or (_shape(problem, best), _shape(problem, floor)) in search.trials
-    ):
-        return None
-    verdict = _verdict(offering, solution, floors, "to be tried")
-    return Trial(plan=assemble(offering, problem, best, verdict), rival=assemble(offering, problem, floor, verdict))
+    def partition(self) -> Partition:
+        """What is shipped: the plan of the least value, or the best floor where the plan does not beat it beyond the noise.
+        A trial of the two decides where there was one."""
+        chosen, reason = self._choice
+        return assemble(self.offering, self.problem, chosen, self.verdict(reason))
 
+    def trial(self) -> Trial | None:
+        """The plan that would be shipped and the floor it beats, where the race is close, both can be run here and were
+        not yet. Of latency alone: nothing else is tried by running two plans in turn."""
+        best, floor, search = self.best, self.floor, self.search
+        if floor is None or search.goal.objective != "latency" or best.value.value < CLOSE * floor.value.value:
+            return None
+        if not search.measurable.issuperset(self._devices(best) | self._devices(floor)):
+            return None
+        if self._choice[0] is floor or (self._shape(best), self._shape(floor)) in search.trials:
+            return None
+        verdict = self.verdict("to be tried")
+        return Trial(
+            plan=assemble(self.offering, self.problem, best, verdict),
+            rival=assemble(self.offering, self.problem, floor, verdict),
+        )
 
-def _rivals(
-    offering: Offering, problem: Problem, solution: Solution, floors: tuple[Floor, ...]
-) -> tuple[PricedPlan, PricedPlan | None]:
-    """The best plan that is known, and the best of the floors that may be shipped."""
-    shippable = [floor.plan for floor in floors if floor.plan is not None]
-    floor = min(shippable, key=lambda plan: plan.seconds.value, default=None)
-    if not solution.plans:
+    def verdict(self, reason: str) -> Verdict:
+        """What is told beside a plan."""
+        blocks, places = len(self.search.chain.blocks), len(self.search.places)
+        solution = self.solution
+        how = "the optimum of this table of costs" if solution.exact else "no certificate: the search was stopped"
+        if self.search.goal.within or self.search.goal.objective == "throughput":
+            means = f"mixed-integer programme (HiGHS) over {blocks} blocks and {places} places, {solution.labels} nodes"
+        else:
+            means = f"chain dynamic programme over {blocks} blocks and {places} places, {solution.labels} labels"
+        floors = tuple(floor.answer for floor in self.floors)
+        return Verdict(bound=solution.bound, method=f"{means}: {how}", floors=floors, reason=reason)
+
+    def text(self, value: float) -> str:
+        """A value of the objective with its unit."""
+        return format_amount(self.search.goal.objective, value)
+
+    @cached_property
+    def _choice(self) -> tuple[PricedPlan, str]:
+        """What to ship, and why in a sentence. Ties go to the single place."""
+        best, floor, solution = self.best, self.floor, self.solution
+        value = self.text(best.value.value)
         if floor is None:
-            raise no_plan(offering, problem)
-        return floor, floor
-    fastest = solution.plans[0]
-    near = floor is not None and fastest.seconds > (1.0 - WORTH) * floor.seconds.value
-    best = price_plan(offering, problem, fastest.steps if near else _simplest(solution))
-    return (floor if floor is not None and floor.seconds.value < best.seconds.value else best), floor
+            fewest = solution.plans and solution.plans[0].steps != best.steps
+            rank = (
+                f"within {100 * WORTH:g} % of the best plan, with the fewest places" if fewest else "the best plan that can be"
+            )
+            return best, f"no single place may take all of it; this is {rank}, {value}"
+        where = self.problem.places[floor.steps[0].place]
+        alone = self.text(floor.value.value)
+        if best.steps == floor.steps:
+            return floor, f"{where} takes all of it, and no other plan is better than its {alone}"
+        worth = WORTH_CUTTING if {step.place for step in best.steps} == {floor.steps[0].place} else WORTH
+        enough = best.value.value <= (1.0 - worth) * floor.value.value
+        if enough and beats(best.terms, floor.terms):
+            rivals = self._shape(best), self._shape(floor)
+            if rivals in self.search.trials:
+                said = f"{len(best.steps)} regions, {value}", f"{alone} of {where} alone"
+                return _judged(best, floor, self.search.trials[rivals], *said)
+            return best, f"it takes {value}, beyond the noise less than the {alone} of {where} alone"
+        near = "within the noise" if enough else f"within {100 * worth:g} %"
+        said_ = f"{len(best.steps)} regions would take {value}, {near} of the {alone} of {where} alone"
+        return floor, f"{said_}: ties go to one place"
 
+    def _shape(self, plan: PricedPlan) -> Shape:
+        return tuple((step.first, step.end, str(self.problem.places[step.place]), step.fused) for step in plan.steps)
 
-def _simplest(solution: Solution) -> Sequence[Step]:
-    """Of the plans that are a tie with the fastest, the one with the fewest places, then regions, then seconds."""
-    limit = solution.plans[0].seconds * (1.0 + WORTH)
-    ties = [plan for plan in solution.plans if plan.seconds <= limit]
-    return min(ties, key=lambda plan: (len({step.place for step in plan.steps}), len(plan.steps), plan.seconds)).steps
+    def _devices(self, plan: PricedPlan) -> set[str]:
+        return {self.problem.places[step.place].device for step in plan.steps}
 
 
 def best_plans(search: Search, count: int) -> tuple[Partition, ...]:
@@ -102,27 +141,27 @@ def best_plans(search: Search, count: int) -> tuple[Partition, ...]:
 
     They are to be judged on fresh timings, together with the floors (`floor_plans`).
     """
-    offering = Offering(search)
-    problem = build(offering)
-    plans, solution = distinct_plans(problem, count)
+    race = Race(search)
+    plans, solution = distinct_plans(race.problem, count, search.goal)
     if not plans:
-        raise no_plan(offering, problem)
-    verdict = _verdict(offering, solution, find_floors(offering, problem), "")
-    priced = [price_plan(offering, problem, plan.steps) for plan in plans]
+        raise no_plan(race.offering, race.problem)
+    race.solution = solution
     return tuple(
-        assemble(offering, problem, plan, verdict.because(f"number {number} of the best plans"))
-        for number, plan in enumerate(priced, 1)
+        assemble(
+            race.offering,
+            race.problem,
+            price_plan(race.offering, race.problem, plan.steps),
+            race.verdict(f"number {number} of the best plans"),
+        )
+        for number, plan in enumerate(plans, 1)
     )
 
 
 def floor_plans(search: Search) -> tuple[Partition, ...]:
-    """Every single place that may take all of it, as a Partition, the fastest first."""
-    offering = Offering(search)
-    problem = build(offering)
-    floors = find_floors(offering, problem)
-    verdict = _verdict(offering, solve(problem), floors, "")
-    plans = sorted((floor.plan for floor in floors if floor.plan is not None), key=lambda plan: plan.seconds.value)
-    return tuple(assemble(offering, problem, plan, verdict.because("all of it at one place")) for plan in plans)
+    """Every single place that may take all of it, as a Partition, the best first."""
+    race = Race(search)
+    plans = sorted((floor.plan for floor in race.floors if floor.plan is not None), key=lambda plan: plan.value.value)
+    return tuple(assemble(race.offering, race.problem, plan, race.verdict("all of it at one place")) for plan in plans)
 
 
 def reprice(search: Search, partition: Partition) -> Partition:
@@ -130,99 +169,15 @@ def reprice(search: Search, partition: Partition) -> Partition:
 
     Check it first (`check_partition`). Raises PartitionError for a region that has no price, with the reason.
     """
-    offering = Offering(search)
-    problem = build(offering)
-    solution = solve(problem)
-    verdict = _verdict(offering, solution, find_floors(offering, problem), "")
-    return assemble_edited(offering, problem, partition, verdict)
+    race = Race(search)
+    return assemble_edited(race.offering, race.problem, partition, race.verdict(""))
 
 
-def find_floors(offering: Offering, problem: Problem) -> tuple[Floor, ...]:
-    """Every place with all of it: its price without pins, or why it cannot; with a plan where the pins allow it too."""
-    search = offering.search
-    free = build(offering, pinned=False) if search.pinned else problem
-    floors = []
-    for number, place in enumerate(search.places):
-        plan = _whole_at(offering, free, number)
-        if plan is None:
-            floors.append(Floor(Alternative(place=str(place), reason=_why_no_floor(offering, free, number))))
-            continue
-        pin = next((str(pin) for pin in search.pinned.values() if pin.place != place), "")
-        reason = f"the pin '{pin}' forbids it" if pin else ""
-        floors.append(Floor(Alternative(place=str(place), seconds=plan.seconds, reason=reason), None if pin else plan))
-    return tuple(floors)
-
-
-def _whole_at(offering: Offering, free: Problem, number: int) -> PricedPlan | None:
-    """The best plan at one place; in one region, unless several are faster by WORTH_CUTTING."""
-    alone = restrict(free, number)
-    found = solve(alone).plans
-    if not found:
-        return None
-    best = price_plan(offering, free, found[0].steps)
-    single = [step for step in alone.steps[0] if step.end == free.count and not overflow(free, [step])]
-    if len(best.steps) == 1 or not single:
-        return best
-    one = price_plan(offering, free, [min(single, key=lambda step: step.seconds)])
-    enough = best.seconds.value <= (1.0 - WORTH_CUTTING) * one.seconds.value
-    return best if enough and beats(best.parts, one.parts) else one
-
-
-def no_plan(offering: Offering, problem: Problem) -> InlayError:
-    """Why there is no plan at all: a block that no place takes, or memory."""
-    search = offering.search
-    for index, block in enumerate(search.chain.blocks):
-        reasons = [
-            f"{place}: {offering.obstacle(index, index + 1, place)}"
-            for place in search.places
-            if index not in search.pinned or search.pinned[index].place == place
-        ]
-        if not any(step.first <= index < step.end for held in problem.steps for step in held):
-            pin = f" where '{search.pinned[index]}' pins it" if index in search.pinned else ""
-            return UnsupportedError(
-                f"block {block.name!r} can run nowhere{pin}: {'; '.join(reasons)}",
-                hint="offer another place" if not pin else "remove that pin, or offer another place",
-            )
-    free = solve(boundless(problem)).plans
-    if free:
-        return OutOfMemoryError(
-            f"no cut of {search.chain.program.name!r} fits: in the fastest one {overflow(problem, free[0].steps)}",
-            hint="offer more devices or memory, or plan for smaller points",
-        )
-    return UnsupportedError(
-        f"no cut of {search.chain.program.name!r} obeys every pin, state and atomic group", hint="remove a pin"
-    )
-
-
-def _choose(
-    best: PricedPlan, floor: PricedPlan | None, solution: Solution, problem: Problem, search: Search
-) -> tuple[PricedPlan, str]:
-    """What to ship, and why in a sentence. Ties go to the single place."""
-    seconds = format_seconds(best.seconds.value)
-    if floor is None:
-        fewest = solution.plans and solution.plans[0].steps != best.steps
-        rank = (
-            f"within {100 * WORTH:g} % of the fastest plan, with the fewest places"
-            if fewest
-            else "the fastest plan that can be"
-        )
-        return best, f"no single place may take all of it; this is {rank}, {seconds}"
-    where = problem.places[floor.steps[0].place]
-    alone = format_seconds(floor.seconds.value)
-    if best.steps == floor.steps:
-        return floor, f"{where} takes all of it, and no other plan is faster than its {alone}"
-    worth = WORTH_CUTTING if {step.place for step in best.steps} == {floor.steps[0].place} else WORTH
-    enough = best.seconds.value <= (1.0 - worth) * floor.seconds.value
-    if enough and beats(best.parts, floor.parts):
-        rivals = _shape(problem, best), _shape(problem, floor)
-        if rivals in search.trials:
-            return _judged(
-                best, floor, search.trials[rivals], f"{len(best.steps)} regions, {seconds}", f"{alone} of {where} alone"
-            )
-        return best, f"it takes {seconds}, beyond the noise less than the {alone} of {where} alone"
-    near = "within the noise" if enough else f"within {100 * worth:g} %"
-    said = f"{len(best.steps)} regions would take {seconds}, {near} of the {alone} of {where} alone"
-    return floor, f"{said}: ties go to one place"
+def _simplest(solution: Solution) -> Sequence[Step]:
+    """Of the plans that are a tie with the best, the one with the fewest places, then regions, then the least value."""
+    limit = solution.plans[0].seconds * (1.0 + WORTH)
+    ties = [plan for plan in solution.plans if plan.seconds <= limit]
+    return min(ties, key=lambda plan: (len({step.place for step in plan.steps}), len(plan.steps), plan.seconds)).steps
 
 
 def _judged(best: PricedPlan, floor: PricedPlan, ratio: Estimate | None, said: str, alone: str) -> tuple[PricedPlan, str]:
@@ -236,30 +191,3 @@ def _judged(best: PricedPlan, floor: PricedPlan, ratio: Estimate | None, said: s
         floor,
         f"{said} against the {alone}, were expected to be faster; run in turn they took {figure}: ties go to one place",
     )
-
-
-def _shape(problem: Problem, plan: PricedPlan) -> Shape:
-    return tuple((step.first, step.end, str(problem.places[step.place]), step.fused) for step in plan.steps)
-
-
-def _devices(problem: Problem, plan: PricedPlan) -> set[str]:
-    return {problem.places[step.place].device for step in plan.steps}
-
-
-def _why_no_floor(offering: Offering, free: Problem, number: int) -> str:
-    search, place = offering.search, offering.search.places[number]
-    unbound = solve(boundless(restrict(free, number))).plans
-    if unbound:
-        return overflow(free, unbound[0].steps)
-    for index in range(free.count):
-        reason = offering.obstacle(index, index + 1, place)
-        if reason and not any(start <= index < stop for start, stop in search.together.get(place, ())):
-            return reason
-    return offering.obstacle(0, free.count, place) or "no way to run all of it there has a price"
-
-
-def _verdict(offering: Offering, solution: Solution, floors: tuple[Floor, ...], reason: str) -> Verdict:
-    blocks, places = len(offering.search.chain.blocks), len(offering.search.places)
-    how = "the optimum of this table of costs" if solution.exact else "not proven: the search was stopped"
-    method = f"chain dynamic programme over {blocks} blocks and {places} places, {solution.labels} labels: {how}"
-    return Verdict(bound=solution.bound, method=method, floors=tuple(floor.answer for floor in floors), reason=reason)

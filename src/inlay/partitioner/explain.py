@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from inlay.specs.goal import format_amount
 from inlay.specs.partition import Alternative, Partition, PlannedRegion
 from inlay.specs.profile import Estimate
-from inlay.units import format_bytes, format_seconds
+from inlay.units import format_bytes
 
 
 def explain(partition: Partition) -> str:
@@ -15,12 +16,12 @@ def explain(partition: Partition) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def estimate_text(estimate: Estimate | None) -> str:
-    """A figure with its interval and grade: "3.1 ms (2.9 ms to 3.4 ms, measured)"."""
+def estimate_text(estimate: Estimate | None, objective: str = "latency") -> str:
+    """A figure with its interval and grade: "3.1 ms (2.9 ms to 3.4 ms, measured)", in the unit of an objective."""
     if estimate is None:
         return "not known"
-    low, high = format_seconds(estimate.low), format_seconds(estimate.high)
-    return f"{format_seconds(estimate.value)} ({low} to {high}, {estimate.grade})"
+    value, low, high = (format_amount(objective, item) for item in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high}, {estimate.grade})"
 
 
 def _head(partition: Partition) -> str:
@@ -32,10 +33,25 @@ def _head(partition: Partition) -> str:
     lines = [
         f"{partition.name}: {_count(len(partition.blocks), 'block')} in {_count(len(partition.regions), 'region')} on "
         f"{_count(devices, 'device')}",
-        f"{partition.objective}: {estimate_text(partition.value)} for one pass over {_count(points, 'point')}: {sizes}",
-        f"bound: {format_seconds(partition.bound)}, gap {100 * partition.gap:.1f} %, by {partition.method or 'nobody'}",
+        f"{partition.objective}: {estimate_text(partition.value, partition.objective)} for one pass over "
+        f"{_count(points, 'point')}: {sizes}",
+        *_other_figures(partition),
+        f"bound: {format_amount(partition.objective, partition.bound)}, gap {100 * partition.gap:.1f} %, "
+        f"by {partition.method or 'nobody'}",
     ]
     return "\n".join([*lines, f"why: {partition.reason}"] if partition.reason else lines)
+
+
+def _other_figures(partition: Partition) -> list[str]:
+    """The other objectives, where the plan is for more than latency alone."""
+    if partition.objective == "latency" and not partition.within:
+        return []
+    lines = []
+    for name, figure in sorted(partition.figures.items()):
+        if name != partition.objective:
+            budget = f", within {format_amount(name, partition.within[name])}" if name in partition.within else ""
+            lines.append(f"{name}: {estimate_text(figure, name)}{budget}")
+    return lines
 
 
 def _regions(partition: Partition) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from inlay.partitioner.goals import solve_goal
 from inlay.partitioner.problem import Plan, Problem
-from inlay.partitioner.solve import Solution, solve
+from inlay.partitioner.solve import Solution
+from inlay.specs.goal import Goal
 
 MOST_PLANS = 64
 
 
-def distinct_plans(problem: Problem, count: int) -> tuple[tuple[Plan, ...], Solution]:
-    """The cheapest plan of each of the `count` best assignments of blocks to places, in order, and the solution behind them.
+def distinct_plans(problem: Problem, count: int, goal: Goal = Goal()) -> tuple[tuple[Plan, ...], Solution]:
+    """The best plan of each of the `count` best assignments of blocks to places, in order, and the solution behind them.
 
     Fewer where there are not so many, or where the best MOST_PLANS plans have not so many assignments.
     """
     wanted = 4 * count
     while True:
-        solution = solve(problem, plans=wanted)
+        solution = solve_goal(problem, goal, plans=wanted)
         best: dict[tuple[int, ...], Plan] = {}
         for plan in solution.plans:
             best.setdefault(assignment(plan), plan)

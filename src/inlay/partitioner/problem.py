@@ -6,7 +6,7 @@ Made by `build`, solved by `solve`. Seconds here are the expected ones; interval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from inlay.hardware import Place
@@ -38,7 +38,7 @@ class Problem:
 
     `places` are numbered; `device_of` is the device number of each place; `transfers[value, source, destination]` the
     seconds of moving a value between devices; `handovers` by device, of going on within its process; `capacities` in
-    bytes, None = unknown.
+    bytes, None = unknown. `rates` are by objective what a second of each device comes to.
     """
 
     count: int
@@ -49,6 +49,7 @@ class Problem:
     transfers: Mapping[tuple[int, int, int], float] | None = None
     handovers: tuple[float, ...] = ()
     capacities: tuple[int | None, ...] = ()
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @cached_property
     def device_of(self) -> tuple[int, ...]:
@@ -92,7 +93,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps that cover the chain in order, and their seconds with all that moves."""
+    """Steps that cover the chain in order, and their seconds with all that moves; for another objective, its value."""
 
     seconds: float
     steps: tuple[Step, ...]
@@ -133,6 +134,31 @@ def plan_seconds(problem: Problem, steps: Sequence[Step]) -> float:
     devices = [problem.device_of[step.place] for step in steps]
     moved = sum(problem.move(item.value, devices[item.source], devices[item.destination]) for item in moves)
     return sum(step.seconds for step in steps) + moved + sum(problem.handover(device) for device in handovers)
+
+
+def loads(problem: Problem, steps: Sequence[Step]) -> dict[int, float]:
+    """Seconds that each device is busy: its steps and handovers, and every move at both of its ends."""
+    moves, handovers = moves_of(problem, steps)
+    devices = [problem.device_of[step.place] for step in steps]
+    found = dict.fromkeys(devices, 0.0)
+    for step, device in zip(steps, devices, strict=True):
+        found[device] += step.seconds
+    for move in moves:
+        for end in (move.source, move.destination):
+            found[devices[end]] += problem.move(move.value, devices[move.source], devices[move.destination])
+    for device in handovers:
+        found[device] += problem.handover(device)
+    return found
+
+
+def value_of(problem: Problem, steps: Sequence[Step], objective: str) -> float:
+    """What a plan comes to in one of the objectives (`specs.goal`)."""
+    if objective == "latency":
+        return plan_seconds(problem, steps)
+    busy = loads(problem, steps)
+    if objective == "throughput":
+        return max(busy.values(), default=0.0)
+    return sum(problem.rates[objective][device] * seconds for device, seconds in busy.items())
 
 
 def memory_by_device(problem: Problem, steps: Sequence[Step]) -> dict[int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from inlay.cost import LENGTHS, Price
 from inlay.hardware import Place
 from inlay.partitioner.build import Offering, build
-from inlay.partitioner.decide import decide, find_trial
+from inlay.partitioner.decide import Race
 from inlay.partitioner.plans import distinct_plans
 from inlay.partitioner.remaining import INFINITE
 from inlay.partitioner.search import BEST_FEW, Run, Search
@@ -35,7 +35,8 @@ def propose(search: Search) -> Wanted | Trial | Partition:
     search.asked.clear()
     wanted = _blocks(search) or _floors(search) or _runs(search) or _regions(search)
     if wanted is None:
-        return find_trial(search) or decide(search)
+        race = Race(search)
+        return race.trial() or race.partition()
     search.asked.update(key for item in wanted.measurements for key in item.keys)
     return wanted
 
@@ -82,10 +83,11 @@ def _regions(search: Search) -> Wanted | None:
     if search.repairs <= 0:
         return None
     problem, prices = build(Offering(search)), search.prices()
-    plans, _ = distinct_plans(problem, BEST_FEW)
+    plans, _ = distinct_plans(problem, BEST_FEW, search.goal)
     whole = [prices.sequence(0, problem.count, place) for place in search.places if _takes_all(search, place)]
     limit = min((price.seconds.value for price in whole if isinstance(price, Price)), default=INFINITE)
-    steps = [step for rank, plan in enumerate(plans) for step in plan.steps if rank == 0 or plan.seconds < limit]
+    few = [plan for rank, plan in enumerate(plans) if rank == 0 or not search.goal.is_plain or plan.seconds < limit]
+    steps = [step for plan in few for step in plan.steps]
     asked = [((step.first, step.end), problem.places[step.place], fused) for step in steps for fused in (True, False)]
     wanted = _wanted(search, asked, stage="regions", reason="the regions of the best plans, whole and block by block")
     if wanted is not None:

@@ -11,7 +11,9 @@ from inlay.errors import PartitionError
 from inlay.graph import Block, Program
 from inlay.hardware import Cluster, Place
 from inlay.partitioner.constraints import Pin, glued_cuts, kept_together, pinned_blocks, refused_blocks, state_owners
+from inlay.partitioner.rates import rates_of
 from inlay.specs.capability import Capability
+from inlay.specs.goal import Goal
 from inlay.specs.partition import Partition, Trial
 from inlay.specs.precision import Precision
 from inlay.specs.profile import Estimate, Failure, LinkProfile, Profile, ProfileKey, Roofline
@@ -42,6 +44,7 @@ class Search:
     asked: set[ProfileKey] = field(default_factory=set)
     runs: set[Run] = field(default_factory=set)
     repairs: int = REPAIRS
+    goal: Goal = field(default_factory=Goal)
     trials: dict[tuple[Shape, Shape], Estimate | None] = field(default_factory=dict)
 
     @cached_property
@@ -108,8 +111,9 @@ def new_search(
     rooflines: Iterable[Roofline] = (),
     measurable: Collection[str] | None = None,
     repairs: int = REPAIRS,
+    goal: Goal = Goal(),
 ) -> Search:
-    """Begin a search for the cut with the least latency of one pass over all `points`.
+    """Begin a search for the cut that is best for a goal, by default the least latency of one pass over all `points`.
 
     `offers` are the places that may be used with what their backends support; `versions` the framework versions by
     backend; `measurable` the devices that can be timed here (None = all): others are priced by what `profiles` hold, or
@@ -140,7 +144,9 @@ def new_search(
         rooflines={item.kind: item for item in rooflines},
         profiles=dict(profiles or {}),
         repairs=repairs,
+        goal=goal,
     )
+    rates_of(cluster, tuple(dict.fromkeys(place.device for place in search.places)), goal)
     _ = search.pinned, search.owners, chain.crossings  # what cannot be is told now
     search.consider(0, len(chain.blocks))
     return search

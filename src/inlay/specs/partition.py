@@ -68,10 +68,12 @@ class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision. `points` are the sizes it was planned for; `value` is seconds of one pass over all of them, `bound`
-    the proven least for the same table of costs, by `method`; `floors` every place that could take all of it, or why not.
+    """The decision. `points` are the sizes it was planned for; `value` is that of the `objective` (one of
+    specs.goal.OBJECTIVES) for one pass over all of them, `bound` the proven least for the same table of costs, by `method`;
+    `figures` the values of all objectives that are known of; `within` the budgets it keeps; `floors` every place that could
+    take all of it, or why not.
 
-    `value` is the sum over the regions, the transfers between devices, and the `handovers` between regions of one device.
+    The latency is the sum over the regions, the transfers between devices, and the `handovers` between regions of one device.
     `states` names the region that owns each state of the program; `pins` are the hard constraints it was given.
     """
 
@@ -86,6 +88,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     states: dict[str, str] = {}
     pins: tuple[str, ...] = ()
     objective: str = "latency"
+    within: dict[str, float] = {}
+    figures: dict[str, Estimate] = {}
     value: Estimate | None = None
     bound: float = 0.0
     gap: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from inlay.cost import NOTHING, Links, beats, fit_runs, predicted, repeated, roofline_seconds, total, weakest
+from inlay.cost import NOTHING, Links, beats, fit_runs, predicted, roofline_seconds, scaled, total, weakest
 from inlay.cost.links import STAGING
 from inlay.errors import ClusterError
 from inlay.hardware import Cluster, Device, Link, Node
@@ -78,7 +78,7 @@ def test_sums_keep_the_whole_interval_and_the_weakest_grade_that_matters() -> No
     assert total([figure(1.0), figure(0.006, grade="modelled"), figure(0.006, grade="vendor")]).grade == "modelled"
     assert total([]) == NOTHING
     assert weakest(["measured", "vendor", "calibrated"]) == "vendor"
-    assert repeated(figure(2.0), 3).high == pytest.approx(6.6)
+    assert scaled(figure(2.0), 3).high == pytest.approx(6.6)
     assert predicted(figure(1.0)).grade == "calibrated" and predicted(figure(1.0, grade="vendor")).grade == "vendor"
 
 
