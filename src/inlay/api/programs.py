@@ -5,7 +5,7 @@ Wiring only: the partitioner says what it wants to know, the runtime measures it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,18 @@ class Opened:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The results by their names in what the module returned. Raises InputError for inputs that do not fit."""
-        values = self.session.run(inputs).values
+        return self._results(self.session.run(inputs).values)
+
+    def stream(self, inputs: Iterable[Mapping[str, Array]], *, depth: int | None = None) -> Iterator[dict[str, Array]]:
+        """The results of one set of inputs after another, in their order, devices at work on different sets at once.
+
+        At most `depth` sets are under way (one more than there are processes by default), and none is taken from `inputs`
+        beyond them. Raises as `run`, naming the set by its number from 0.
+        """
+        for outcome in self.session.stream(inputs, depth=depth):
+            yield self._results(outcome.values)
+
+    def _results(self, values: Mapping[str, Array]) -> dict[str, Array]:
         program = self.build.stored.cut.program
         return {key: values[name] for key, name in zip(program.results, program.outputs, strict=True)}
 

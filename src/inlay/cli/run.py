@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ def run(
     size: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, sizes of random inputs")] = None,
     cluster: Annotated[str, typer.Option(help="'local' to probe this machine, or a cluster.yaml")] = "local",
     repeat: Annotated[int, typer.Option(help="run so often, and tell the median time")] = 5,
+    stream: Annotated[int, typer.Option(help="also run so many in a stream, devices at work on different ones at once")] = 0,
     check: Annotated[bool, typer.Option("--verify", help="compare every region with the float32 reference")] = False,
     seed: Annotated[int, typer.Option(help="of random inputs")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -52,6 +54,8 @@ def run(
                 with progress_bar() as tell:
                     found = opened.verify(seed=seed + 1, points=[sizes] if sizes else None, progress=tell)
             facts = _facts(opened, results, timings)
+            if stream > 0:
+                facts["stream"] = stream_facts(opened, given, stream)
     if as_json:
         print(json.dumps({**facts, **({"verification": verification_facts(found)} if found is not None else {})}))
     else:
@@ -81,6 +85,14 @@ def verify(
         show_verification(Console(), found)
     if not found.passed:
         sys.exit(FAILED)
+
+
+def stream_facts(opened: api.Opened, given: dict[str, Any], count: int) -> dict[str, Any]:
+    """How long so many sets of inputs took in a stream, from the first sent to the last received."""
+    begun = time.perf_counter()
+    received = sum(1 for _ in opened.stream(given for _ in range(count)))
+    seconds = time.perf_counter() - begun
+    return {"count": received, "seconds": seconds, "seconds_between_results": seconds / received, "grade": "measured"}
 
 
 def read_sizes(given: list[str]) -> dict[str, int]:
@@ -133,5 +145,8 @@ def _show(opened: api.Opened, facts: dict[str, Any]) -> None:
     for region in facts["regions"]:
         print(f"{region['id']} {region['device']}/{region['backend']}: {format_seconds(region['seconds'])} (measured)")
     print(f"one run with transfers: {format_seconds(facts['seconds'])} (measured)")
+    if "stream" in facts:
+        apart = format_seconds(facts["stream"]["seconds_between_results"])
+        print(f"a stream of {facts['stream']['count']}: a result every {apart} (measured)")
     for name, result in facts["results"].items():
         print(f"{name}: {result['dtype']} {result['shape']}")

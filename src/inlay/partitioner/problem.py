@@ -152,12 +152,15 @@ def loads(problem: Problem, steps: Sequence[Step]) -> dict[int, float]:
 
 
 def value_of(problem: Problem, steps: Sequence[Step], objective: str) -> float:
-    """What a plan comes to in one of the objectives (`specs.goal`)."""
+    """What a plan comes to in one of the objectives (`specs.goal`). For a stream each device runs one stretch of blocks:
+    a plan that comes back to a device has none, and its value is infinite."""
     if objective == "latency":
         return plan_seconds(problem, steps)
     busy = loads(problem, steps)
     if objective == "throughput":
-        return max(busy.values(), default=0.0)
+        devices = [problem.device_of[step.place] for step in steps]
+        stretches = [device for at, device in enumerate(devices) if at == 0 or devices[at - 1] != device]
+        return max(busy.values(), default=0.0) if len(stretches) == len(set(stretches)) else float("inf")
     return sum(problem.rates[objective][device] * seconds for device, seconds in busy.items())
 
 

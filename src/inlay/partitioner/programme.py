@@ -43,6 +43,8 @@ class _Programme:
             return Solution((), INFINITE, True, 0)
         self._on_devices()
         self._memory()
+        if "throughput" in (self.goal.objective, *self.goal.within):
+            self._one_stretch()
         self.loads = [self._load(device) for device in range(len(self.problem.devices))]
         for name, most in self.goal.within.items():
             self._keep(name, most)
@@ -99,6 +101,18 @@ class _Programme:
                     handed = solver.addVariable(lb=0, ub=1)
                     solver.addConstr(handed >= sum(before) + sum(after) - 1)
                     self.handovers.append((device, handed))
+
+    def _one_stretch(self) -> None:
+        """In a stream each device runs one stretch of blocks: it ends its part of one input before it begins the next, and
+        between two stretches it would wait for others instead."""
+        for device in range(len(self.problem.devices)):
+            entered = []
+            for block in range(1, self.problem.count):
+                entry = self._solver.addVariable(lb=0, ub=1)
+                self._solver.addConstr(entry >= self.at[block][device] - self.at[block - 1][device] + 0.0 * entry)
+                entered.append(entry)
+            if entered:
+                self._solver.addConstr(sum(entered) + self.at[0][device] <= 1)
 
     def _move(self, number: int, source: int, destination: int) -> None:
         value = self.problem.values[number]

@@ -12,8 +12,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -84,8 +85,22 @@ class Route:
     wanted: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class OpenRun:
+    """A run under way: when it began, the processes that have not ended it, the values that have not come, and what came."""
+
+    begun: float
+    waiting: set[str]
+    lacking: set[str]
+    values: dict[str, Array]
+    seconds: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
+    failure: RunError | None = None
+
+
 class Session:
-    """Processes that hold the regions of one program. Use as `with`, or call `close`. One run at a time."""
+    """Processes that hold the regions of one program. Use as `with`, or call `close`. One run, or one stream of runs, at a
+    time."""
 
     def __init__(self, plan: Plan, *, cluster: Cluster, seconds: float = LOAD_SECONDS) -> None:
         self._plan = plan
@@ -102,6 +117,7 @@ class Session:
         self._routes: dict[tuple[object, ...], Route] = {}
         self._decode = msgspec.msgpack.Decoder(DeviceToDriver).decode
         self._next_run = 0
+        self._open: dict[int, OpenRun] = {}
         self.loaded: dict[str, Loaded] = {}
         self._home = {region.id: process.name for process in plan.processes for region in process.regions}
         self._regions = {region.id: region for process in plan.processes for region in process.regions}
@@ -209,19 +225,91 @@ class Session:
     def _run(
         self, regions: Sequence[str], values: Mapping[str, Array], sizes: Mapping[str, int], wanted: tuple[str, ...]
     ) -> Outcome:
+        number = self._begin(regions, values, sizes, wanted)
+        try:
+            return self._end(number, f"run {number}")
+        finally:
+            self._open.clear()
+
+    def stream(self, inputs: Iterable[Mapping[str, Array]], *, depth: int | None = None) -> Iterator[Outcome]:
+        """The whole program on one set of inputs after another, results in the same order.
+
+        While one device works at a set the device before it is at the next one: `depth` sets (one more than there are
+        processes by default) are under way at once, and no further one is taken from `inputs` until a result was taken. Given
+        arrays may be changed once the next set is asked for. Raises as `run` does, naming the set by its number from 0; what
+        was under way then is dropped, and the session can be used again.
+        """
+        most = len(self._plan.processes) + 1 if depth is None else depth
+        if most < 1:
+            raise InputError(f"depth is {most}, expected at least 1", hint="leave it out for one more than there are processes")
+        under_way: deque[tuple[int, int]] = deque()
+        try:
+            for position, given in enumerate(inputs):
+                if len(under_way) >= most:
+                    yield self._end(*_named(under_way.popleft()))
+                try:
+                    sizes = self.sizes_of(given)
+                except InputError as error:
+                    raise InputError(f"set {position}: {error.message}", hint=error.hint) from error
+                number = self._begin(self._plan.order, given, sizes, self._plan.results)
+                for sender in self._senders.values():
+                    sender.own()
+                under_way.append((number, position))
+            while under_way:
+                yield self._end(*_named(under_way.popleft()))
+        finally:
+            self._open.clear()
+
+    def _begin(
+        self, regions: Sequence[str], values: Mapping[str, Array], sizes: Mapping[str, int], wanted: tuple[str, ...]
+    ) -> int:
+        """Tell all devices of a run and send its inputs; the number of the run."""
         run, self._next_run = self._next_run, self._next_run + 1
         key = (tuple(regions), wanted)
         if key not in self._routes:
             self._routes[key] = self._route(regions, wanted)
         route = self._routes[key]
-        begun = time.perf_counter()
+        given = {name: values[name] for name in wanted if name not in route.wanted}
+        waiting = {self._home[region] for region in regions}
+        self._open[run] = OpenRun(time.perf_counter(), waiting, set(route.wanted), dict(given))
         for device, mine, send in route.begins:  # the first device can begin before the others are told
             self._tell(device, Begin(run=run, sizes=dict(sizes), regions=mine, send=send))
             for name in route.inputs[device]:
                 self._senders[device].send(values[name], name=name, run=run)
-        outcome = self._collect(run, regions, route.wanted)
-        found = {**{name: values[name] for name in wanted if name not in route.wanted}, **outcome.values}
-        return msgspec.structs.replace(outcome, values=found, seconds=time.perf_counter() - begun)
+        return run
+
+    def _end(self, number: int, what: str) -> Outcome:
+        """Wait until a run is over. Raises what failed in it."""
+        run, deadline = self._open[number], time.monotonic() + RUN_SECONDS
+        while run.waiting or (run.failure is None and run.lacking):
+            self._check(deadline, what)
+            self._absorb()
+        del self._open[number]
+        if run.failure is not None:
+            found = run.failure
+            where = f"region {found.region} on {found.device}: {found.message}"
+            raise error_class(found.code)(where if what == f"run {number}" else f"{what}: {where}")
+        seconds = time.perf_counter() - run.begun
+        return Outcome(values=run.values, seconds=seconds, regions=run.seconds, moved=run.moved)
+
+    def _absorb(self) -> None:
+        """Take in what devices tell of the runs that are under way; of others it is dropped."""
+        for device, message in self._messages():
+            number = getattr(message, "run", -1)
+            run = self._open.get(number)
+            if run is None:
+                continue
+            match message:
+                case NamedArray():
+                    run.values[message.name] = message.array
+                    run.lacking.discard(message.name)
+                case RunDone():
+                    run.waiting.discard(device)
+                    run.seconds.update(message.seconds)
+                    run.moved.update(message.moved)
+                case RunError():
+                    run.waiting.discard(device)
+                    run.failure = run.failure or message
 
     def _route(self, regions: Sequence[str], wanted: Sequence[str]) -> Route:
         given = {name: region for region in regions for piece in self._regions[region].pieces for name in piece.outputs}
@@ -249,33 +337,6 @@ class Session:
                     if not local and name not in states and device not in needs.setdefault(name, []):
                         needs[name].append(device)
         return needs
-
-    def _collect(self, run: int, regions: Sequence[str], wanted: Sequence[str]) -> Outcome:
-        """Everything that devices tell of a run until all are done; `seconds` of it is for the caller to say."""
-        values: dict[str, Array] = {}
-        seconds: dict[str, float] = {}
-        moved: dict[str, int] = {}
-        waiting = {self._home[region] for region in regions}
-        failure: RunError | None = None
-        deadline = time.monotonic() + RUN_SECONDS
-        while waiting or (failure is None and set(wanted) - set(values)):
-            self._check(deadline, f"run {run}")
-            for device, message in self._messages():
-                match message:
-                    case NamedArray(run=number) if number == run:
-                        values[message.name] = message.array
-                    case RunDone(run=number) if number == run:
-                        waiting.discard(device)
-                        seconds.update(message.seconds)
-                        moved.update(message.moved)
-                    case RunError(run=number) if number == run:
-                        waiting.discard(device)
-                        failure = failure or message
-                    case _:
-                        continue
-        if failure is not None:
-            raise error_class(failure.code)(f"region {failure.region} on {failure.device}: {failure.message}")
-        return Outcome(values=values, seconds=0.0, regions=seconds, moved=moved)
 
     def _check(self, deadline: float, what: str) -> None:
         """Wait a moment for anything to happen. Raises when a device has died or the time is over."""
@@ -336,6 +397,7 @@ class Session:
         deadline = time.monotonic() + RUN_SECONDS
         while self._senders[device].waiting or not self._channels[device].send(CONTROL_FRAME, header):
             self._check(deadline, f"telling {device}")
+            self._absorb()  # it may be waiting for us to read
 
     def _say_stop(self, channel: Channel) -> None:
         try:
@@ -351,3 +413,8 @@ def check_device(cluster: Cluster, device: str, region: str) -> None:
             f"region {region} of the plan is for device {device!r}, which is gone; here are {sorted(cluster.devices)}",
             hint="compile again for this cluster, or give the cluster file with --cluster",
         )
+
+
+def _named(item: tuple[int, int]) -> tuple[int, str]:
+    number, position = item
+    return number, f"set {position}"
