@@ -26,6 +26,7 @@ from inlay.partitioner import (
     learn_trial,
     new_search,
     parse_pin,
+    parse_residency,
     propose,
 )
 from inlay.runtime import Cache
@@ -98,6 +99,7 @@ def partition(
     *,
     cluster: Cluster | str | Path = "local",
     pins: Sequence[str] = (),
+    zones: Sequence[str] = (),
     backends: Sequence[str] = (),
     minimize: str = "latency",
     within: Sequence[str] = (),
@@ -109,6 +111,7 @@ def partition(
         model,
         cluster=cluster,
         pins=pins,
+        zones=zones,
         backends=backends,
         minimize=minimize,
         within=within,
@@ -122,6 +125,7 @@ def search_partition(
     *,
     cluster: Cluster | str | Path = "local",
     pins: Sequence[str] = (),
+    zones: Sequence[str] = (),
     backends: Sequence[str] = (),
     minimize: str = "latency",
     within: Sequence[str] = (),
@@ -130,9 +134,10 @@ def search_partition(
 ) -> tuple[Partition, Search]:
     """The partition and the search that found it, from which other plans can be had (`partitioner.best_plans`).
 
-    `pins` are REGEX=DEVICE/BACKEND; `backends` limits what is offered (by default every framework that is here, without
-    the teaching ones). `minimize` is the objective, `within` are budgets of others such as "latency=120ms" (`specs.goal`).
-    Raises PartitionError for a pin or a budget that cannot be, UnsupportedError where a block can run nowhere.
+    `pins` are REGEX=DEVICE/BACKEND, `zones` REGEX=ZONE for blocks that may not leave one; `backends` limits what is offered
+    (by default every framework that is here, without the teaching ones). `minimize` is the objective, `within` are budgets
+    of others such as "latency=120ms" (`specs.goal`). Raises PartitionError for a pin, a zone or a budget that cannot be,
+    UnsupportedError where a block can run nowhere.
     """
     goal = parse_goal(minimize, list(within))
     found, cache = cluster_of(cluster), Cache.default()
@@ -151,6 +156,7 @@ def search_partition(
         profiles=store.read().profiles,
         links=figures.link_profiles(),
         rooflines=figures.rooflines(),
+        residencies=[parse_residency(text) for text in zones],
         goal=goal,
     )
     options = device_options(found)

@@ -23,6 +23,7 @@ def compile(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="the folder of the Build")] = None,
     cluster: Annotated[str, typer.Option(help="'local' to probe this machine, or a cluster.yaml")] = "local",
     pin: Annotated[list[str] | None, typer.Option(help="REGEX=DEVICE/BACKEND for blocks by name or module path")] = None,
+    zone: Annotated[list[str] | None, typer.Option(help="REGEX=ZONE for blocks that may not leave a trust zone")] = None,
     backend: Annotated[list[str] | None, typer.Option(help="offer only these frameworks")] = None,
     minimize: Annotated[
         str, typer.Option(help="latency, throughput (of a stream: the busiest device), cost or energy")
@@ -49,6 +50,7 @@ def compile(
                 captured,
                 cluster=cluster,
                 pins=pin or [],
+                zones=zone or [],
                 backends=backend or [],
                 minimize=minimize,
                 within=within or [],

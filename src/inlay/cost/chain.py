@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,12 @@ class Chain:
     def flops(self) -> tuple[tuple[float, ...], ...]:
         """FLOPs of every block at every point."""
         return tuple(tuple(block_flops(self.program, block, point) for point in self.points) for block in self.blocks)
+
+    def is_named(self, block: Block, pattern: str) -> bool:
+        """Whether the block's name, or the module path of one of its own nodes, has a match of a pattern; cheap producers
+        that are repeated in it do not count."""
+        paths = (self.nodes[name].path for name in block.nodes)
+        return any(re.search(pattern, path) for path in (block.name, *paths) if path)
 
     def share(self, first: int, end: int) -> float:
         """The share of a run of blocks in the FLOPs of one pass over all points."""

@@ -13,6 +13,7 @@ from inlay.partitioner.drawing import draw
 from inlay.partitioner.explain import estimate_text, explain
 from inlay.partitioner.problem import Plan, Problem, Step, Value
 from inlay.partitioner.propose import propose
+from inlay.partitioner.residency import Residency, parse_residency
 from inlay.partitioner.search import Search, learn, learn_trial, new_search
 from inlay.partitioner.solve import Solution, solve
 
@@ -20,6 +21,7 @@ __all__ = [
     "Pin",
     "Plan",
     "Problem",
+    "Residency",
     "Search",
     "Solution",
     "Step",
@@ -35,6 +37,7 @@ __all__ = [
     "learn_trial",
     "new_search",
     "parse_pin",
+    "parse_residency",
     "propose",
     "reprice",
     "solve",

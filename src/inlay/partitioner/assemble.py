@@ -49,6 +49,7 @@ def assemble(offering: Offering, problem: Problem, plan: PricedPlan, verdict: Ve
         handovers=plan.handovers,
         states=_owners(offering, plan.steps, names),
         pins=tuple(map(str, search.pins)),
+        zones=tuple(map(str, search.residencies)),
         objective=search.goal.objective,
         within=search.goal.within,
         figures=plan.figures,

@@ -9,6 +9,7 @@ from inlay.errors import PartitionError
 from inlay.graph import Block, Program
 from inlay.hardware import Cluster
 from inlay.partitioner.constraints import parse_pin, pinned_blocks, state_owners
+from inlay.partitioner.residency import outside_zones, parse_residency
 from inlay.partitioner.search import check_points
 from inlay.specs.partition import PARTITION_VERSION, Partition, PlannedRegion
 from inlay.specs.profile import Profile, ProfileKey
@@ -39,6 +40,7 @@ def check_partition(
     _check_places(partition, cluster)
     _check_states(partition, chain, owners)
     _check_pins(partition, chain, owners)
+    _check_zones(partition, chain, owners, cluster)
     _check_transfers(partition, chain)
     _check_memory(partition, chain, cluster, profiles or {})
 
@@ -149,6 +151,17 @@ def _check_pins(partition: Partition, chain: Chain, owners: Mapping[int, Planned
                 f"block {index} ({chain.blocks[index].name}) is at {region.place} in region {region.id}, expected {pin.place} "
                 f"by the pin {str(pin)!r}",
                 hint="move the block, or remove the pin",
+            )
+
+
+def _check_zones(partition: Partition, chain: Chain, owners: Mapping[int, PlannedRegion], cluster: Cluster) -> None:
+    residencies = [parse_residency(text) for text in partition.zones]
+    places = {region.place for region in partition.regions}
+    for (index, place), reason in outside_zones(chain, residencies, cluster=cluster, places=places).items():
+        if owners[index].place == place:
+            raise PartitionError(
+                f"block {index} ({chain.blocks[index].name}) is at {place} in region {owners[index].id}: {reason}",
+                hint="move the block, or remove it from `zones`",
             )
 
 

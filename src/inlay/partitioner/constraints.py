@@ -27,8 +27,7 @@ class Pin:
 
     def matches(self, chain: Chain, block: Block) -> bool:
         """Whether it holds for that block; cheap producers that are repeated in it do not count."""
-        paths = (chain.nodes[name].path for name in block.nodes)
-        return any(re.search(self.pattern, path) for path in (block.name, *paths) if path)
+        return chain.is_named(block, self.pattern)
 
 
 def parse_pin(text: str) -> Pin:

@@ -100,7 +100,7 @@ def _floors(partition: Partition) -> str:
 
 
 def _rest(partition: Partition) -> str:
-    lines = [f"pin: {pin}" for pin in partition.pins]
+    lines = [f"pin: {pin}" for pin in partition.pins] + [f"stays in its zone: {zone}" for zone in partition.zones]
     lines += [f"state {name}: owned by {owner}" for name, owner in sorted(partition.states.items())]
     if partition.unused:
         lines.append(f"unused: {', '.join(partition.unused)}")

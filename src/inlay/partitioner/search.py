@@ -12,6 +12,7 @@ from inlay.graph import Block, Program
 from inlay.hardware import Cluster, Place
 from inlay.partitioner.constraints import Pin, glued_cuts, kept_together, pinned_blocks, refused_blocks, state_owners
 from inlay.partitioner.rates import rates_of
+from inlay.partitioner.residency import Residency, outside_zones
 from inlay.specs.capability import Capability
 from inlay.specs.goal import Goal
 from inlay.specs.partition import Partition, Trial
@@ -44,6 +45,7 @@ class Search:
     asked: set[ProfileKey] = field(default_factory=set)
     runs: set[Run] = field(default_factory=set)
     repairs: int = REPAIRS
+    residencies: tuple[Residency, ...] = ()
     goal: Goal = field(default_factory=Goal)
     trials: dict[tuple[Shape, Shape], Estimate | None] = field(default_factory=dict)
 
@@ -55,8 +57,9 @@ class Search:
 
     @cached_property
     def refused(self) -> dict[tuple[int, Place], str]:
-        """Why a block cannot be at a place, where its backend says so."""
-        return refused_blocks(self.chain, self.offers)
+        """Why a block cannot be at a place, where its backend or a residency says so."""
+        outside = outside_zones(self.chain, self.residencies, cluster=self.cluster, places=self.places)
+        return refused_blocks(self.chain, self.offers) | outside
 
     @cached_property
     def together(self) -> dict[Place, tuple[Run, ...]]:
@@ -111,6 +114,7 @@ def new_search(
     rooflines: Iterable[Roofline] = (),
     measurable: Collection[str] | None = None,
     repairs: int = REPAIRS,
+    residencies: Sequence[Residency] = (),
     goal: Goal = Goal(),
 ) -> Search:
     """Begin a search for the cut that is best for a goal, by default the least latency of one pass over all `points`.
@@ -144,10 +148,11 @@ def new_search(
         rooflines={item.kind: item for item in rooflines},
         profiles=dict(profiles or {}),
         repairs=repairs,
+        residencies=tuple(residencies),
         goal=goal,
     )
     rates_of(cluster, tuple(dict.fromkeys(place.device for place in search.places)), goal)
-    _ = search.pinned, search.owners, chain.crossings  # what cannot be is told now
+    _ = search.pinned, search.refused, search.owners, chain.crossings  # what cannot be is told now
     search.consider(0, len(chain.blocks))
     return search
 

@@ -74,7 +74,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     take all of it, or why not.
 
     The latency is the sum over the regions, the transfers between devices, and the `handovers` between regions of one device.
-    `states` names the region that owns each state of the program; `pins` are the hard constraints it was given.
+    `states` names the region that owns each state of the program; `pins` are the hard constraints
+    it was given, `zones` the blocks (REGEX=ZONE) that may not leave a trust zone.
     """
 
     program: str
@@ -87,6 +88,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     handovers: Estimate | None = None
     states: dict[str, str] = {}
     pins: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
     objective: str = "latency"
     within: dict[str, float] = {}
     figures: dict[str, Estimate] = {}

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chain_world import Bench, make_cluster, make_program, offer, search_through
 
 from inlay.errors import PartitionError
-from inlay.hardware import Place
-from inlay.partitioner import Search, explain, new_search
+from inlay.hardware import Node, Place
+from inlay.partitioner import Search, check_partition, explain, new_search, parse_residency
 from inlay.specs.goal import Goal
 from inlay.specs.partition import Partition, dump_partition, parse_partition
 
@@ -82,3 +82,41 @@ def test_a_price_that_is_not_known_is_told() -> None:
         search_for(Goal(objective="cost"))
     with pytest.raises(PartitionError, match="energy was asked for and device npu:0 has no power"):
         search_for(Goal(within={"energy": 1.0}), power={"cpu:0": 3.0})
+
+
+def zoned(*residencies: str, zones: tuple[str, str] = ("eu", "us")) -> Search:
+    program, blocks = make_program(6)
+    cluster = make_cluster({"cpu:0": None, "npu:0": None})
+    nodes = {zone: Node(name=zone, zone=zone) for zone in zones}
+    devices = {
+        name: msgspec.structs.replace(device, node=zone)
+        for (name, device), zone in zip(cluster.devices.items(), zones, strict=True)
+    }
+    cluster = msgspec.structs.replace(cluster, nodes=nodes, devices=devices)
+    offers = {place: offer(program, place.backend) for place in (SLOW, FAST)}
+    held = [parse_residency(text) for text in residencies]
+    return new_search(program, blocks, cluster=cluster, points=[{"B": 8}], offers=offers, residencies=held)
+
+
+def test_blocks_that_may_not_leave_a_zone_stay_in_it() -> None:
+    partition = search_through(zoned(r"layers\.[0-2]$=eu"), Bench(SECONDS))
+    assert [(region.first, region.end, region.device) for region in partition.regions] == [(0, 3, "cpu:0"), (3, 6, "npu:0")]
+    assert "it must stay in zone 'eu', and npu:0 is in zone 'us'" in partition.floors[1].reason
+    assert "stays in its zone: layers" in explain(partition)
+    program, blocks = make_program(6)
+    moved = tuple(
+        msgspec.structs.replace(region, device="npu:0", backend="onnxruntime") if region.first == 0 else region
+        for region in partition.regions
+    )
+    edited = msgspec.structs.replace(partition, regions=moved, transfers=())
+    with pytest.raises(PartitionError, match=r"block 0 .* is at npu:0/onnxruntime in region r0: it must stay in zone 'eu'"):
+        check_partition(edited, program=program, blocks=blocks, cluster=partition.cluster)
+
+
+def test_a_zone_that_is_not_there_and_a_pattern_that_matches_nothing_are_told() -> None:
+    with pytest.raises(PartitionError, match="names zone 'asia', expected one of: eu, us"):
+        zoned("layers=asia")
+    with pytest.raises(PartitionError, match="matches no block"):
+        zoned("decoder=eu")
+    with pytest.raises(PartitionError, match="residency is 'layers', expected REGEX=ZONE"):
+        parse_residency("layers")
