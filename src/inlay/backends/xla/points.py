@@ -1,0 +1,50 @@
+"""The sets of sizes that an artifact holds code for, and the file in which each lies. Used by `lower` and `execute`."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import msgspec
+
+from inlay.backends.xla.support import NAME
+from inlay.errors import ArtifactError, UnsupportedError
+from inlay.specs.artifact import Interface, LowerRequest
+
+POINTS_FILE = "points.json"
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes by symbol, and the file of the code for them."""
+
+    sizes: dict[str, int]
+    file: str
+
+
+def declared_points(request: LowerRequest, interface: Interface) -> tuple[dict[str, int], ...]:
+    """All sets of sizes that are asked for: points, or every combination of a stage's buckets.
+
+    A stage that ends in logits gives them for one row of each sequence (R = B) or for all rows (R = B * T). Raises
+    UnsupportedError where neither points nor buckets are given.
+    """
+    if request.buckets is None:
+        if not request.points:
+            raise UnsupportedError(
+                f"{NAME} runs declared sizes only", hint="give buckets for a stage, points for another program"
+            )
+        return request.points
+    ends = interface.stage is not None and interface.stage.ends
+    found: list[dict[str, int]] = []
+    for batch, width, capacity in product(request.buckets.batches, request.buckets.widths, request.buckets.capacities):
+        sizes = {"B": batch, "T": width, "P": capacity}
+        found += [{**sizes, "R": rows} for rows in dict.fromkeys((batch, batch * width))] if ends else [sizes]
+    return tuple(found)
+
+
+def read_points(directory: Path) -> tuple[Point, ...]:
+    """The points of an artifact. Raises ArtifactError."""
+    path = directory / POINTS_FILE
+    try:
+        return tuple(msgspec.json.decode(path.read_bytes(), type=list[Point]))
+    except (OSError, msgspec.DecodeError) as error:
+        raise ArtifactError(f"artifact file {str(path)!r} cannot be read: {error}", hint="lower it again") from error
