@@ -16,7 +16,7 @@ import torch.utils._pytree as pytree
 from inlay.backends.manifest import describe, need_precision
 from inlay.backends.xla.operators import TABLE, Call
 from inlay.backends.xla.points import POINTS_FILE, Point, declared_points
-from inlay.backends.xla.support import ASSERTIONS, ENVIRONMENT, NAME, PACKAGES, PLATFORMS, RULES, import_jax
+from inlay.backends.xla.support import ASSERTIONS, ENVIRONMENT, NAME, PACKAGES, RULES, import_jax
 from inlay.errors import InlayError, UnsupportedError
 from inlay.graph import shape_value
 from inlay.graph.capture import without_weights
@@ -85,14 +85,22 @@ def _weights_of(bare: Any, count: int) -> list[tuple[tuple[int, ...], str]]:
     return [(tuple(int(size) for size in value.shape), _name(value.dtype)) for value in held]
 
 
-def _exported(jax: Any, function: Function, arguments: Sequence[Any], sizes: dict[str, int]) -> Any:
-    """The traced function. Raises UnsupportedError with what JAX said."""
+def _exported(jax: Any, function: Function, arguments: Sequence[Any], sizes: dict[str, int], *, platform: str = "cpu") -> Any:
+    """The traced function. Raises UnsupportedError with what JAX said.
+
+    It is traced for one platform, because JAX writes the code of several side by side. What the table is made of reads
+    the same for all of them, so that the check of the platform at load is left out.
+    """
     try:
-        return jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+        return jax.export.export(jax.jit(function), platforms=[platform], disabled_checks=_any_platform(jax))(*arguments)
     except InlayError:
         raise
     except Exception as error:  # whatever tracing raises: this program does not lower here
         raise UnsupportedError(f"{NAME} cannot lower the program for {sizes}: {_first_line(error)}") from error
+
+
+def _any_platform(jax: Any) -> list[Any]:
+    return [jax.export.DisabledSafetyCheck.platform()]
 
 
 def _given(item: Any, values: dict[Any, Any]) -> Any:
