@@ -5,6 +5,7 @@ JAX traces the graph node by node through the table of operators; weights are ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import torch.utils._pytree as pytree
 from inlay.backends.manifest import describe, need_precision
 from inlay.backends.xla.operators import TABLE, Call
 from inlay.backends.xla.points import POINTS_FILE, Point, declared_points
-from inlay.backends.xla.support import ASSERTIONS, ENVIRONMENT, NAME, PACKAGES, RULES, import_jax
+from inlay.backends.xla.support import ASSERTIONS, ENVIRONMENT, NAME, PACKAGES, RULES, functional, import_jax
 from inlay.errors import InlayError, UnsupportedError
 from inlay.graph import shape_value
-from inlay.graph.capture import without_weights
+from inlay.graph.capture import LEAF_WARNING, without_weights
 from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
@@ -31,20 +32,23 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     need_precision(NAME, request.precision)
     points = declared_points(request, interface)
     RULES.refuse(summarize(exported, NAME), interface)
+    limit_threads(request.threads)
     jax = import_jax()
-    bare, names = without_weights(exported)
+    bare, names = without_weights(_without_writing(exported))
     function, given = as_function(bare), _weights_of(bare, len(names))
-    written = []
-    for index, sizes in enumerate(points):
-        arguments = [
-            *(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in given),
-            *(jax.ShapeDtypeStruct(shape_value(port.shape, sizes), port.dtype) for port in interface.inputs),
-        ]
-        code = _exported(jax, function, arguments, sizes)
-        point = Point(sizes=sizes, file=f"point-{index:03d}.stablehlo")
-        (directory / point.file).write_bytes(code.serialize())
-        written.append(point)
-    (directory / POINTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+    device, written = jax.devices("cpu")[0], []
+    with kept_beside(jax, directory, writes=True):
+        for index, sizes in enumerate(points):
+            arguments = [
+                *(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in given),
+                *(jax.ShapeDtypeStruct(shape_value(port.shape, sizes), port.dtype) for port in interface.inputs),
+            ]
+            point = Point(sizes=sizes, file=f"point-{index:03d}.stablehlo", ahead=is_ahead(sizes, interface))
+            code = _exported(jax, function, arguments, sizes, device=device if point.ahead else None)
+            (directory / point.file).write_bytes(code.serialize())
+            written.append(point)
+    found = Points(points=tuple(written), instructions=instructions())
+    (directory / POINTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     return describe(
         directory,
         backend=NAME,
@@ -54,6 +58,19 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
         weights=names,
         environment=ENVIRONMENT,
     )
+
+
+def _without_writing(exported: Any) -> Any:
+    """The program with operators that write in place replaced by those that give what they would write."""
+    operators = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    if all(functional(name) == name for name in operators):
+        return exported
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=LEAF_WARNING, category=FutureWarning)
+        plain = exported.run_decompositions({})
+    if plain.graph_signature.user_inputs_to_mutate or plain.graph_signature.buffers_to_mutate:
+        raise UnsupportedError(f"{NAME} takes no program that changes its inputs or weights in place", hint="clone them first")
+    return plain
 
 
 def as_function(bare: Any) -> Function:
@@ -157,8 +174,8 @@ def _like(item: Any) -> Any:
 
 
 def _check(found: Any, leaves: Sequence[torch.Tensor]) -> None:
-    """Raise ValueError where dtype, rank or a fixed size of a result is not what torch says."""
-    results = found if isinstance(found, (list, tuple)) else [found]
+    """Raise ValueError where dtype, rank or a fixed size of a result is not what torch says; a size is a plain number."""
+    results = found if isinstance(found, (list, tuple)) else [found] if leaves else []
     for result, leaf in zip(results, leaves, strict=True):
         fixed = [size if isinstance(size, int) else None for size in leaf.shape]
         fits = len(fixed) == len(result.shape) and all(

@@ -15,10 +15,20 @@ POINTS_FILE = "points.json"
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes by symbol, and the file of the code for them."""
+    """Sizes by symbol, the file of the code for them, and whether it is compiled before it is first run."""
 
     sizes: dict[str, int]
     file: str
+    ahead: bool = True
+
+
+class Points(msgspec.Struct, frozen=True, kw_only=True):
+    """All points of an artifact. Those compiled ahead lie beside as machine code for a CPU of these instructions; none
+    where the code is for a chip that is not here, `target`."""
+
+    points: tuple[Point, ...]
+    instructions: str = ""
+    target: str = ""
 
 
 def declared_points(request: LowerRequest, interface: Interface) -> tuple[dict[str, int], ...]:
@@ -41,10 +51,16 @@ def declared_points(request: LowerRequest, interface: Interface) -> tuple[dict[s
     return tuple(found)
 
 
-def read_points(directory: Path) -> tuple[Point, ...]:
+def is_ahead(sizes: dict[str, int]) -> bool:
+    """Whether code for these sizes is compiled before it is first run: not where logits are wanted of more rows than one of
+    each sequence, which plain decoding never asks for."""
+    return sizes.get("R", 0) <= sizes.get("B", 0) or "T" not in sizes
+
+
+def read_points(directory: Path) -> Points:
     """The points of an artifact. Raises ArtifactError."""
     path = directory / POINTS_FILE
     try:
-        return tuple(msgspec.json.decode(path.read_bytes(), type=list[Point]))
+        return msgspec.json.decode(path.read_bytes(), type=Points)
     except (OSError, msgspec.DecodeError) as error:
         raise ArtifactError(f"artifact file {str(path)!r} cannot be read: {error}", hint="lower it again") from error

@@ -50,13 +50,20 @@ def supports(program: Program) -> Capability:
     return Capability(backend=NAME, nodes=RULES.judge(program), dynamic=False)
 
 
+def functional(operator: str) -> str:
+    """The operator that gives what this one writes in place (`aten.add_.Tensor`); itself where it writes nothing."""
+    name, _, overload = operator.rpartition(".")
+    writes = name.endswith("_") and not name.endswith("__")
+    return f"{name[:-1]}.{overload}" if writes else operator
+
+
 def _special(node: Node, values: Mapping[str, Tensor]) -> str:
     """Reasons that lie in the name or in the arguments of a node."""
     if node.operator.startswith((*ON_NUMBERS, *ASSERTIONS)):
         return ""
-    if node.operator not in TABLE:
+    if functional(node.operator) not in TABLE:
         return NO_ROW
-    if node.operator.startswith(("aten.index_put.", "aten._unsafe_index_put.")):
+    if functional(node.operator).startswith(("aten.index_put.", "aten._unsafe_index_put.")):
         return _masked_put(node, values)
     if node.operator == "aten.dropout.default" and argument(node, 2, "train", False):
         return "it drops at random"

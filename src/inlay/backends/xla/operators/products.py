@@ -238,3 +238,11 @@ def lstm_cell(
 ) -> Value:  # fmt: skip
     hidden, cell = state
     return _lstm_step(_affine(x, w_in, b_in) + _affine(hidden, w_hidden, b_hidden), hidden, cell)
+
+
+@takes("aten.cosine_similarity.default")
+def cosine_similarity(call: Call, a: Value, b: Value, dim: int = 1, eps: float = 1e-8) -> Value:
+    least = cast(eps, call.dtype)
+    one, two = jnp.broadcast_arrays(cast(a, call.dtype), cast(b, call.dtype))
+    sizes = [jnp.maximum(jnp.sqrt(jnp.sum(item * item, dim, keepdims=True)), least) for item in (one, two)]
+    return jnp.sum((one / sizes[0]) * (two / sizes[1]), dim)

@@ -337,6 +337,16 @@ def meshgrid(call: Call, items: Sequence[Value], *, indexing: str = "ij") -> Val
     return jnp.meshgrid(*items, indexing=indexing)
 
 
+@takes("aten.fill.Scalar", "aten.fill.Tensor")
+def filled(call: Call, x: Value, value: Value) -> Value:
+    return jnp.full(x.shape, cast(value, call.dtype))
+
+
+@takes("aten.zero.default")
+def zeroed(call: Call, x: Value) -> Value:
+    return jnp.zeros(x.shape, call.dtype)
+
+
 @takes("aten.copy.default")
 def copied(call: Call, x: Value, source: Value, non_blocking: bool = False) -> Value:
     return jnp.broadcast_to(cast(source, call.dtype), x.shape)
