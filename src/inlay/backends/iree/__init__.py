@@ -1,4 +1,4 @@
-"""IREE on the CPU: dynamic sizes, weights as leading inputs of the code. Lives in an environment of its own."""
+"""IREE: any size on the CPU, code for accelerators that need not be here, Vulkan. Lives in an environment of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.iree.support import ENVIRONMENT, LOWERED_WITH, NAME, PACKAGES, machine, supports
+from inlay.backends.iree.targets import RUNNABLE, TARGETS
 from inlay.backends.manifest import availability, judge
 from inlay.backends.seam import Executable
 from inlay.graph import Program
@@ -23,6 +24,8 @@ class IreeBackend:
     dynamic = True
     environment = ENVIRONMENT
     lowered_with = LOWERED_WITH
+    targets = TARGETS
+    runnable = RUNNABLE
 
     def machine(self) -> dict[str, str]:
         return machine()
@@ -39,7 +42,7 @@ class IreeBackend:
         return lower(exported, interface=interface, request=request, directory=directory)
 
     def validate(self, manifest: ArtifactManifest) -> str:
-        return judge(manifest, NAME, PACKAGES, environment=ENVIRONMENT, extra=machine())
+        return judge(manifest, NAME, PACKAGES, environment=ENVIRONMENT, extra=machine(manifest.target))
 
     def load(
         self, directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]

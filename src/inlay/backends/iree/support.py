@@ -20,9 +20,9 @@ DTYPES = {
 }
 
 
-def machine() -> dict[str, str]:
-    """The instructions of this CPU: the code is for it alone."""
-    return {"instructions": instructions()}
+def machine(target: str = "") -> dict[str, str]:
+    """The instructions of this CPU, where the code is for it alone."""
+    return {} if target else {"instructions": instructions()}
 
 
 def supports(program: Program) -> Capability:
