@@ -8,7 +8,8 @@ from typing import Any
 
 from inlay.backends.manifest import availability, judge
 from inlay.backends.seam import Executable
-from inlay.backends.xla.support import ENVIRONMENT, NAME, PACKAGES, supports
+from inlay.backends.xla.support import ENVIRONMENT, LOWERED_WITH, NAME, PACKAGES, machine, supports
+from inlay.backends.xla.targets import TARGETS
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
 from inlay.specs.capability import Availability, Capability
@@ -22,6 +23,12 @@ class XlaBackend:
     name = NAME
     dynamic = False
     environment = ENVIRONMENT
+    lowered_with = LOWERED_WITH
+    bakes_threads = True  # machine code beside the portable code is for so many
+    targets = TARGETS
+
+    def machine(self) -> dict[str, str]:
+        return machine()
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES, environment=ENVIRONMENT)

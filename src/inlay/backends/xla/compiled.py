@@ -41,10 +41,10 @@ def kept_beside(jax: Any, directory: Path, *, writes: bool) -> Iterator[None]:
 
 
 def compile_code(jax: Any, code: Any, device: Any) -> Compiled:
-    """Exported code as a function for one device; all arguments stay, also those that nothing reads."""
+    """Exported code as a function for one device, of all its arguments, also those that nothing reads."""
     sharding = jax.sharding.SingleDeviceSharding(device)
     arguments = [jax.ShapeDtypeStruct(item.shape, item.dtype, sharding=sharding) for item in code.in_avals]
-    found: Compiled = jax.jit(code.call).lower(*arguments).compile()
+    found: Compiled = jax.jit(code.call, out_shardings=sharding).lower(*arguments).compile()
     return found
 
 

@@ -6,8 +6,8 @@ the others are copied at each run. Results are XLA's own memory and are copied i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import numpy as np
 
 from inlay.backends.buffer import ALIGNMENT, HostBuffer
 from inlay.backends.ports import check_buffer, check_shape, check_sizes
+from inlay.backends.processor import instructions
 from inlay.backends.seam import Array, Buffer
 from inlay.backends.weights import map_weights
+from inlay.backends.xla.compiled import Compiled, compile_code, kept_beside, limit_threads
 from inlay.backends.xla.points import Point, read_points
 from inlay.backends.xla.support import NAME, PLATFORMS, import_jax
 from inlay.errors import ArtifactError, DeviceError, InputError, UnsupportedError
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 
 OPTIONS = ("platform",)
-Compiled = Callable[..., Sequence[Any]]
 Key = tuple[tuple[str, int], ...]
 
 
@@ -119,11 +120,13 @@ def load(
     if platform not in PLATFORMS:
         raise InputError(f"{NAME} option platform = {platform!r}, expected one of: {', '.join(PLATFORMS)}")
     points = read_points(directory)
-    os.environ.setdefault("NPROC", str(threads))
+    limit_threads(threads)
     jax = import_jax(platform=platform)
     device = _device(jax, platform)
     values = [jax.device_put(array, device) for array in map_weights(weights, names=manifest.weights).values()]
-    functions = {_key(point): _compiled(jax, directory, point, manifest, device) for point in points}
+    kept = platform == "cpu" and points.instructions == instructions()
+    with kept_beside(jax, directory, writes=False) if kept else nullcontext():
+        functions = {_key(point): _function(jax, directory, point, manifest, device) for point in points.points}
     return XlaExecutable(jax, device, functions, values, manifest=manifest)
 
 
@@ -142,8 +145,9 @@ def _key(point: Point) -> Key:
     return tuple(sorted(point.sizes.items()))
 
 
-def _compiled(jax: Any, directory: Path, point: Point, manifest: ArtifactManifest, device: Any) -> Compiled:
-    """One point, compiled. Raises ArtifactError where its ports are not those of the manifest."""
+def _function(jax: Any, directory: Path, point: Point, manifest: ArtifactManifest, device: Any) -> Compiled:
+    """The code of one point, compiled, or to be compiled when it is first run. Raises ArtifactError where its ports are not
+    those of the manifest."""
     path = directory / point.file
     try:
         code = jax.export.deserialize(path.read_bytes())
@@ -155,10 +159,21 @@ def _compiled(jax: Any, directory: Path, point: Point, manifest: ArtifactManifes
     wanted = [port.dtype for port in (*manifest.inputs, *manifest.outputs)]
     if found != wanted:
         raise ArtifactError(f"{point.file} has ports of types {found}, expected {wanted}", hint="lower it again")
-    sharding = jax.sharding.SingleDeviceSharding(device)
-    arguments = [jax.ShapeDtypeStruct(item.shape, item.dtype, sharding=sharding) for item in code.in_avals]
-    compiled: Compiled = jax.jit(code.call).lower(*arguments).compile()
-    return compiled
+    return compile_code(jax, code, device) if point.ahead else _Later(jax, code, device)
+
+
+class _Later:
+    """Code that is compiled when it is first called."""
+
+    def __init__(self, jax: Any, code: Any, device: Any) -> None:
+        self._make: Callable[[], Compiled] | None = lambda: compile_code(jax, code, device)
+        self._made: Compiled | None = None
+
+    def __call__(self, *arrays: Any) -> Sequence[Any]:
+        if self._made is None:
+            assert self._make is not None
+            self._made, self._make = self._make(), None
+        return self._made(*arrays)
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ JAX traces the graph node by node through the table of operators; weights are ar
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +16,12 @@ import torch
 import torch.utils._pytree as pytree
 
 from inlay.backends.manifest import describe, need_precision
+from inlay.backends.processor import instructions
+from inlay.backends.xla.compiled import compile_code, kept_beside, limit_threads
 from inlay.backends.xla.operators import TABLE, Call
-from inlay.backends.xla.points import POINTS_FILE, Point, declared_points
+from inlay.backends.xla.points import POINTS_FILE, Point, Points, declared_points, is_ahead
 from inlay.backends.xla.support import ASSERTIONS, ENVIRONMENT, NAME, PACKAGES, RULES, functional, import_jax
+from inlay.backends.xla.targets import figures_of, target_device
 from inlay.errors import InlayError, UnsupportedError
 from inlay.graph import shape_value
 from inlay.graph.capture import LEAF_WARNING, without_weights
@@ -28,26 +32,32 @@ Function = Callable[..., tuple[Any, ...]]
 
 
 def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
-    """Write a file of StableHLO for each set of declared sizes, and points.json; see the seam."""
+    """Write StableHLO for each set of declared sizes, points.json, and machine code for this CPU or figures of a target; see
+    the seam."""
     need_precision(NAME, request.precision)
     points = declared_points(request, interface)
     RULES.refuse(summarize(exported, NAME), interface)
     limit_threads(request.threads)
     jax = import_jax()
+    device = target_device(jax, request.target) if request.target else jax.devices("cpu")[0]
     bare, names = without_weights(_without_writing(exported))
-    function, given = as_function(bare), _weights_of(bare, len(names))
-    device, written = jax.devices("cpu")[0], []
-    with kept_beside(jax, directory, writes=True):
+    function, weights = as_function(bare), _weights_of(bare, len(names))
+    written: list[Point] = []
+    figures: dict[str, int | float] = {}
+    with kept_beside(jax, directory, writes=not request.target):
         for index, sizes in enumerate(points):
-            arguments = [
-                *(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in given),
-                *(jax.ShapeDtypeStruct(shape_value(port.shape, sizes), port.dtype) for port in interface.inputs),
-            ]
             point = Point(sizes=sizes, file=f"point-{index:03d}.stablehlo", ahead=is_ahead(sizes, interface))
-            code = _exported(jax, function, arguments, sizes, device=device if point.ahead else None)
+            shapes = [*weights, *((shape_value(port.shape, sizes), port.dtype) for port in interface.inputs)]
+            try:
+                code = _traced(jax, function, shapes, platform=device.platform)
+                figures |= _compiled(jax, code, device, point) if point.ahead else {}
+            except InlayError:
+                raise
+            except Exception as error:  # whatever JAX and XLA raise: this program does not lower here
+                raise UnsupportedError(f"{NAME} cannot lower the program for {sizes}: {_first_line(error)}") from error
             (directory / point.file).write_bytes(code.serialize())
             written.append(point)
-    found = Points(points=tuple(written), instructions=instructions())
+    found = Points(points=tuple(written), instructions="" if request.target else instructions())
     (directory / POINTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     return describe(
         directory,
@@ -57,7 +67,26 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
         request=request,
         weights=names,
         environment=ENVIRONMENT,
+        figures=figures if request.target else {},
     )
+
+
+def _traced(jax: Any, function: Function, shapes: Sequence[tuple[tuple[int, ...], str]], *, platform: str) -> Any:
+    """The function as StableHLO for these shapes and dtypes.
+
+    It is traced for one platform, because JAX writes the code of several side by side. What the table is made of reads
+    the same for all of them, so that the check of the platform at load is left out.
+    """
+    unchecked = [jax.export.DisabledSafetyCheck.platform()]
+    export = jax.export.export(jax.jit(function), platforms=[platform], disabled_checks=unchecked)
+    return export(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes))
+
+
+def _compiled(jax: Any, code: Any, device: Any, point: Point) -> dict[str, int | float]:
+    """Compile once, so that machine code is kept beside; what the compiler says of it."""
+    begun = time.monotonic()
+    compiled = compile_code(jax, code, device)
+    return figures_of(compiled, point.sizes, time.monotonic() - begun)
 
 
 def _without_writing(exported: Any) -> Any:
@@ -100,24 +129,6 @@ def _weights_of(bare: Any, count: int) -> list[tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of the leading placeholders, which are the weights."""
     held = [node.meta["val"] for node in bare.graph.nodes if node.op == "placeholder"][:count]
     return [(tuple(int(size) for size in value.shape), _name(value.dtype)) for value in held]
-
-
-def _exported(jax: Any, function: Function, arguments: Sequence[Any], sizes: dict[str, int], *, platform: str = "cpu") -> Any:
-    """The traced function. Raises UnsupportedError with what JAX said.
-
-    It is traced for one platform, because JAX writes the code of several side by side. What the table is made of reads
-    the same for all of them, so that the check of the platform at load is left out.
-    """
-    try:
-        return jax.export.export(jax.jit(function), platforms=[platform], disabled_checks=_any_platform(jax))(*arguments)
-    except InlayError:
-        raise
-    except Exception as error:  # whatever tracing raises: this program does not lower here
-        raise UnsupportedError(f"{NAME} cannot lower the program for {sizes}: {_first_line(error)}") from error
-
-
-def _any_platform(jax: Any) -> list[Any]:
-    return [jax.export.DisabledSafetyCheck.platform()]
 
 
 def _given(item: Any, values: dict[Any, Any]) -> Any:

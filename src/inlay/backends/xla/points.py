@@ -23,12 +23,10 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Points(msgspec.Struct, frozen=True, kw_only=True):
-    """All points of an artifact. Those compiled ahead lie beside as machine code for a CPU of these instructions; none
-    where the code is for a chip that is not here, `target`."""
+    """All points of an artifact. Those compiled ahead lie beside it as machine code too, for a CPU of these instructions."""
 
     points: tuple[Point, ...]
     instructions: str = ""
-    target: str = ""
 
 
 def declared_points(request: LowerRequest, interface: Interface) -> tuple[dict[str, int], ...]:
@@ -42,7 +40,7 @@ def declared_points(request: LowerRequest, interface: Interface) -> tuple[dict[s
             raise UnsupportedError(
                 f"{NAME} runs declared sizes only", hint="give buckets for a stage, points for another program"
             )
-        return request.points
+        return tuple(dict(point) for point in request.points)
     ends = interface.stage is not None and interface.stage.ends
     found: list[dict[str, int]] = []
     for batch, width, capacity in product(request.buckets.batches, request.buckets.widths, request.buckets.capacities):
@@ -51,10 +49,10 @@ def declared_points(request: LowerRequest, interface: Interface) -> tuple[dict[s
     return tuple(found)
 
 
-def is_ahead(sizes: dict[str, int]) -> bool:
-    """Whether code for these sizes is compiled before it is first run: not where logits are wanted of more rows than one of
-    each sequence, which plain decoding never asks for."""
-    return sizes.get("R", 0) <= sizes.get("B", 0) or "T" not in sizes
+def is_ahead(sizes: dict[str, int], interface: Interface) -> bool:
+    """Whether code for these sizes is compiled before it is first run: not that of a stage for all rows, which plain decoding
+    never asks for."""
+    return interface.stage is None or "R" not in sizes or sizes["R"] == sizes["B"]
 
 
 def read_points(directory: Path) -> Points:

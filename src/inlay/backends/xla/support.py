@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from inlay.backends.processor import instructions
 from inlay.backends.refusal import RANDOM, Rules, argument
 from inlay.backends.xla.operators import TABLE
 from inlay.graph import Node, Program, Tensor
@@ -17,6 +18,7 @@ from inlay.specs.capability import Capability
 NAME = "xla"
 ENVIRONMENT = "xla"
 PACKAGES = ("jax", "jaxlib")
+LOWERED_WITH = ("jaxlib", "libtpu")
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What a portable artifact can be compiled for when it is loaded."""
 NO_ROW = "the table of operators has no row for it"
@@ -43,6 +45,11 @@ def import_jax(*, platform: str = "cpu") -> Any:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
     return jax
+
+
+def machine() -> dict[str, str]:
+    """The instructions of this CPU, for which machine code is kept beside the portable code."""
+    return {"instructions": instructions()}
 
 
 def supports(program: Program) -> Capability:
