@@ -74,30 +74,35 @@ def _binary(names: tuple[str, ...], function: Any) -> None:
     takes(*names)(operator)
 
 
-def _both(name: str) -> tuple[str, ...]:
-    return tuple(f"aten.{name}.{kind}" for kind in ("Tensor", "Scalar", "Tensor_Scalar", "Scalar_Tensor", "default"))
+def _of(name: str, *overloads: str) -> tuple[str, ...]:
+    return tuple(f"aten.{name}.{overload}" for overload in overloads or ("default",))
 
 
-_binary(_both("mul"), lambda a, b: a & b if a.dtype == bool else a * b)
-_binary(_both("multiply"), lambda a, b: a & b if a.dtype == bool else a * b)
-_binary(_both("true_divide"), lambda a, b: a / b)
+TENSOR = ("Tensor", "Scalar")
+ANY_ORDER = ("Tensor", "Scalar", "Scalar_Tensor")
+SHIFT = ("Tensor", "Tensor_Scalar", "Scalar_Tensor")
+
+
+_binary(_of("mul", *TENSOR), lambda a, b: a & b if a.dtype == bool else a * b)
+_binary(_of("multiply", *TENSOR), lambda a, b: a & b if a.dtype == bool else a * b)
+_binary(_of("true_divide", *TENSOR), lambda a, b: a / b)
 _binary(("aten.div.Tensor", "aten.div.Scalar"), lambda a, b: a / b)
-_binary(_both("floor_divide"), lambda a, b: jnp.floor_divide(a, b))
-_binary(_both("remainder"), lambda a, b: jnp.remainder(a, b))
-_binary(_both("fmod"), lambda a, b: jnp.fmod(a, b))
-_binary(_both("atan2"), lambda a, b: jnp.arctan2(a, b))
-_binary(_both("maximum"), lambda a, b: jnp.maximum(a, b))
-_binary(_both("minimum"), lambda a, b: jnp.minimum(a, b))
+_binary(_of("floor_divide", "default", "Scalar"), lambda a, b: jnp.floor_divide(a, b))
+_binary(_of("remainder", *ANY_ORDER), lambda a, b: jnp.remainder(a, b))
+_binary(_of("fmod", *TENSOR), lambda a, b: jnp.fmod(a, b))
+_binary(_of("atan2"), lambda a, b: jnp.arctan2(a, b))
+_binary(_of("maximum"), lambda a, b: jnp.maximum(a, b))
+_binary(_of("minimum"), lambda a, b: jnp.minimum(a, b))
 _binary(("aten.max.other",), lambda a, b: jnp.maximum(a, b))
 _binary(("aten.min.other",), lambda a, b: jnp.minimum(a, b))
-_binary(_both("fmax"), lambda a, b: jnp.fmax(a, b))
-_binary(_both("fmin"), lambda a, b: jnp.fmin(a, b))
-_binary(_both("logaddexp"), lambda a, b: jnp.logaddexp(a, b))
-_binary((*_both("bitwise_and"), *_both("__and__")), lambda a, b: a & b)
-_binary((*_both("bitwise_or"), *_both("__or__")), lambda a, b: a | b)
-_binary((*_both("bitwise_xor"), *_both("__xor__")), lambda a, b: a ^ b)
-_binary((*_both("bitwise_left_shift"), *_both("__lshift__")), lambda a, b: a << b)
-_binary((*_both("bitwise_right_shift"), *_both("__rshift__")), lambda a, b: a >> b)
+_binary(_of("fmax"), lambda a, b: jnp.fmax(a, b))
+_binary(_of("fmin"), lambda a, b: jnp.fmin(a, b))
+_binary(_of("logaddexp"), lambda a, b: jnp.logaddexp(a, b))
+_binary((*_of("bitwise_and", *ANY_ORDER), *_of("__and__", *TENSOR)), lambda a, b: a & b)
+_binary((*_of("bitwise_or", *ANY_ORDER), *_of("__or__", *TENSOR)), lambda a, b: a | b)
+_binary((*_of("bitwise_xor", *ANY_ORDER), *_of("__xor__", *TENSOR)), lambda a, b: a ^ b)
+_binary((*_of("bitwise_left_shift", *SHIFT), *_of("__lshift__", *TENSOR)), lambda a, b: a << b)
+_binary((*_of("bitwise_right_shift", *SHIFT), *_of("__rshift__", *TENSOR)), lambda a, b: a >> b)
 
 
 @takes("aten.add.Tensor", "aten.add.Scalar")
@@ -309,7 +314,7 @@ def add_quotient(call: Call, x: Value, a: Value, b: Value, *, value: Any = 1) ->
 @takes(
     "aten._to_copy.default", "aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other", "aten.type_as.default",
     "aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.detach.default", "aten.detach_.default",
-    "aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.float.default", "aten.half.default", "aten.cpu.default",
+    "aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.cpu.default",
     "prims.convert_element_type.default", "aten.dropout.default", "aten.feature_dropout.default", "aten.native_dropout.default",
 )  # fmt: skip
 def converted(call: Call, x: Value, *_: Any, **__: Any) -> Value:

@@ -165,7 +165,9 @@ def _adaptive_pool(rank: int, kind: str) -> None:
             x = _adapted(x, axis, x.shape[axis] if wanted is None else wanted, kind)
         return x
 
-    takes(f"aten.adaptive_{kind}_pool{rank}d.default", f"aten._adaptive_{kind}_pool{rank}d.default")(operator)
+    takes(f"aten.adaptive_{kind}_pool{rank}d.default", *([f"aten._adaptive_{kind}_pool{rank}d.default"] if rank > 1 else []))(
+        operator
+    )
 
 
 def _adapted(x: Value, axis: int, count: int, kind: str) -> Value:

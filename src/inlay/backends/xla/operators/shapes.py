@@ -311,7 +311,7 @@ def _shape(first: Any, second: Any) -> tuple[int, ...]:
     return tuple(second) if isinstance(second, (list, tuple)) else tuple(first.shape)
 
 
-@takes("aten.scalar_tensor.default", "aten.scalar_tensor", "aten.tensor.int", "aten.tensor.float", "aten.tensor.bool")
+@takes("aten.scalar_tensor.default", "aten.tensor.int", "aten.tensor.float", "aten.tensor.bool")
 def scalar(call: Call, value: Any, **_: Any) -> Value:
     return cast(value, call.dtype)
 
