@@ -41,6 +41,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 QUICK = ("llama", "gemma2", "gpt_oss")
 BUCKETS = ShapeBuckets(batches=(1, 2, 3), widths=(1, 5, 7), capacities=(16, 32, 48))
+POINTS = tuple(
+    {"B": batch, "T": width, "P": capacity, "R": rows}
+    for batch, width, capacity, rows in (
+        (3, 5, 16, 3), (3, 1, 32, 3), (2, 7, 48, 14), (1, 5, 16, 1), (1, 1, 16, 1), (2, 5, 16, 2), (2, 1, 16, 2)
+    )
+)  # fmt: skip
+"""All sizes that the suite runs stages at."""
 SLOW = ("inductor",)  # a C++ compiler at work: lowered where it is asked for, the quick run asks for one architecture
 COMPUTING = tuple(name for name in backend_names() if name != "null")
 
@@ -62,8 +69,10 @@ def build_model(architecture: str, folder: Path, *, seed: int = 0, **changes: An
 
 
 def request_for(name: str) -> LowerRequest:
-    """What each backend is asked for: buckets where it knows no dynamic sizes."""
-    return LowerRequest(buckets=BUCKETS if name == "contrary" else None)
+    """What each backend is asked for: buckets where it knows no dynamic sizes, or points where each costs a compilation."""
+    if backend(name).dynamic:
+        return LowerRequest()
+    return LowerRequest(buckets=BUCKETS) if name == "contrary" else LowerRequest(points=POINTS)
 
 
 def absent(name: str) -> str:

@@ -246,7 +246,7 @@ def test_openvino_uses_the_precision_it_was_asked_for_or_refuses(world: Any) -> 
         executable.close()
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "xla"])
 def test_an_unknown_precision_is_refused_before_anything_is_lowered(world: Any, name: str) -> None:
     need(name)
     from inlay.runtime.lower import lower_stage

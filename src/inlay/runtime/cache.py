@@ -148,7 +148,7 @@ def source_digest(name: str, module: str, *, sources: tuple[str, ...] | None = N
     found = [root / item for item in (SOURCES if sources is None else sources)]
     if module.startswith("inlay.backends."):
         folder = root / "backends" / name
-        found += [path for path in sorted(folder.glob("*.py")) if path.name not in NOT_THE_CODE]
+        found += [path for path in sorted(folder.rglob("*.py")) if path.name not in NOT_THE_CODE]
     digest = hashlib.sha256()
     for path in found:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
