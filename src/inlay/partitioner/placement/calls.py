@@ -30,14 +30,18 @@ from inlay.partitioner.placement.sweep import (
 class SpineArrays(NamedTuple):
     """`rank` is the number of a task on the spine, -1 for others; `task` the reverse; `segment` how many of the spine come
     before a task; `ahead[left, p]` what is still to come at least once p of the spine are done and `left` devices are left;
-    `within[left, p]` the same from inside of a call. Of a call within a segment, `seconds` are by task with all that it
-    surely moves, `send` and `receive` by value what may come to that, and `leave` what it still takes at least after a task;
-    where that is infinite, no such call is thought of. Where `apart`, calls need no task of the spine."""
+    `resumed` the same where a host has just run the last of these, `within` from inside of a call.
+
+    Of a call within a segment, `seconds` are by task with all that it surely moves, `send` and `receive` by value what may
+    come to that, and `leave` what it still takes at least after a task; where that is infinite, no such call is thought of.
+    Where `apart`, calls need no task of the spine.
+    """
 
     rank: Numbers
     task: Numbers
     segment: Numbers
     ahead: Numbers
+    resumed: Numbers
     within: Numbers
     seconds: Numbers
     send: Numbers
@@ -149,7 +153,7 @@ def expand_hosts(
     if first < spine.task.size and scratch.waiting[spine.task[first]] == 0:
         task = spine.task[first]
         value = before + host[task]
-        if value + spine.ahead[left, first + 1] < limit:
+        if value + spine.resumed[left, first + 1] < limit:
             scratch.bits[task >> 6] |= np.uint64(1) << np.uint64(task & 63)
             if keep(store, scratch.bits, scratch.hashes[0] ^ graph.salt[task], plain, value, state, kind) == 1:
                 return limit, looked, 1

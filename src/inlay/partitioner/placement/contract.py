@@ -108,6 +108,34 @@ class _Ties:
         )
 
 
+@dataclass(frozen=True)
+class Leafless:
+    """A contraction in which tasks that nothing waits for are one with what they follow: with their memory (`held`), and, for
+    bounds, the same graph without it (`free`)."""
+
+    held: Contraction
+    free: TaskGraph
+
+
+def without_leaves(small: Contraction) -> Leafless:
+    """Merge tasks that take no time anywhere and have no successor into their only predecessor.
+
+    Not exact: such a task could be elsewhere, where memory is short. `free` is never worse than any placement of it.
+    """
+    graph = small.graph
+    group, plain = list(range(graph.count)), [list(kind.memory) for kind in graph.kinds]
+    for task in range(graph.count):
+        idle = all(kind.seconds[task] == 0.0 for kind in graph.kinds)
+        if idle and not graph.successors[task] and len(graph.predecessors[task]) == 1:
+            group[task] = graph.predecessors[task][0]
+            for memory in plain:
+                memory[task] = 0.0
+    inner = merged(graph, group)
+    members = tuple(tuple(item for task in held for item in small.members[task]) for held in inner.members)
+    kinds = tuple(replace(kind, memory=tuple(memory)) for kind, memory in zip(graph.kinds, plain, strict=True))
+    return Leafless(Contraction(inner.graph, members), merged(replace(graph, kinds=kinds), group).graph)
+
+
 def merged(graph: TaskGraph, group: Sequence[int]) -> Contraction:
     """The graph in which tasks of one group are one task, of time and memory alone. Groups must be closed under paths."""
     roots = sorted(set(group))

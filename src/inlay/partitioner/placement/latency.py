@@ -14,13 +14,19 @@ import numpy as np
 
 from inlay.partitioner.placement.arrays import Numbers, graph_arrays, kind_arrays
 from inlay.partitioner.placement.calls import SpineArrays, advance_calls, expand_hosts
-from inlay.partitioner.placement.contract import contract
+from inlay.partitioner.placement.contract import contract, without_leaves
 from inlay.partitioner.placement.graph import INFINITE, Piece, Placement, TaskGraph, makespan
 from inlay.partitioner.placement.serial import Spine, longest
 from inlay.partitioner.placement.sweep import Store, new_scratch, new_store
 from inlay.partitioner.placement.throughput import MOST_STATES, ROOM, grown
 
 STEPS = (1.001, 1.003, 1.01, 1.02, 1.04, 1.07, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0)
+WIDENING = (
+    (1.0 + 1e-9, None), (1.002, None), (1.05, 100), (1.1, 100), (1.2, 100), (1.5, 30), (INFINITE, 10), (1.05, 1000),
+    (1.1, 1000), (1.02, None), (1.05, None), (1.1, None), (INFINITE, None),
+)  # fmt: skip
+"""Limits beside the bound, and how many states calls may follow, in the order in which a placement is sought."""
+NEAR = 1e-9
 CALL, HOST = 0, 1
 
 
@@ -32,6 +38,16 @@ class Found:
     state: int | None
     value: float
     complete: bool
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """By devices left and tasks of the spine done, what is still to come at least: after a call, after the last of these on a
+    host, and from inside of a call."""
+
+    ahead: Numbers
+    resumed: Numbers
+    within: Numbers
 
 
 class Chain:
@@ -53,36 +69,41 @@ class Chain:
         self.width: int | None = None
         self.none = np.zeros(graph.count)
         self.explored = 0
-        self.ahead, self.within = self._ahead()
+        self.apart = self.spine.apart(graph.kinds[CALL])
+        self.ahead = self._ahead()
 
-    def _ahead(self) -> tuple[Numbers, Numbers]:
-        """What the rest of the spine takes at least, by devices left and tasks of the spine done; from inside a call too."""
-        spine, kind, count = self.spine, self.graph.kinds[CALL], len(self.spine.tasks)
-        capacity = INFINITE if kind.capacity is None else kind.capacity
-        receive = [spine.least_receive(number, kind) for number in range(count)]
-        send = [spine.least_send(number, kind) for number in range(count)]
+    def _ahead(self) -> Ahead:
+        """What the rest of the spine takes at least, by devices left and tasks of the spine done."""
+        spine, call, host = self.spine, self.graph.kinds[CALL], self.graph.kinds[HOST]
+        count = len(spine.tasks)
+        capacity = INFINITE if call.capacity is None else call.capacity
+        receive = [spine.least_receive(number, call) for number in range(count)]
+        send = [spine.least_send(number, call) for number in range(count)]
+        stretch = [spine.least_stretch(number, call, host, self.apart) for number in range(count + 1)]
         held = [(spine.tasks[number], *spine.segments[number]) for number in range(count)]
-        seconds = [sum(kind.seconds[task] for task in tasks) for tasks in held]
-        memory = [sum(kind.memory[task] for task in tasks) for tasks in held]
-        own = [kind.memory[task] for task in spine.tasks]
-        ahead, within = np.zeros((self.devices + 1, count + 1)), np.zeros((self.devices + 1, count + 1))
+        seconds = [sum(call.seconds[task] for task in tasks) for tasks in held]
+        memory = [sum(call.memory[task] for task in tasks) for tasks in held]
+        shape = (self.devices + 1, count + 1)
+        found = Ahead(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+        found.resumed[:, count] = stretch[count]
         for left in range(self.devices + 1):
             for first in range(count - 1, -1, -1):
-                best = self.graph.kinds[HOST].seconds[spine.tasks[first]] + ahead[left, first + 1]
-                load, size = receive[first] + kind.seconds[spine.tasks[first]], own[first]
+                task = spine.tasks[first]
+                called, load, size = INFINITE, receive[first] + call.seconds[task], call.memory[task]
                 for end in range(first + 1, count + 1 if left else first + 1):
                     if size > capacity:
                         break
                     last = send[end - 1] if end < count else 0.0
-                    best = min(best, load + last + ahead[left - 1, end])
+                    called = min(called, load + last + found.ahead[left - 1, end])
                     if end < count:
                         load, size = load + seconds[end], size + memory[end]
-                ahead[left, first] = best
-            within[left, count] = 0.0
+                alone = host.seconds[task] + found.resumed[left, first + 1]
+                found.ahead[left, first] = min(called, alone)
+                found.resumed[left, first] = min(called, stretch[first] + alone)
             for first in range(count - 1, -1, -1):
-                inside = kind.seconds[spine.tasks[first]] + within[left, first + 1]
-                within[left, first] = min(ahead[left, first], inside)
-        return ahead, within
+                inside = call.seconds[spine.tasks[first]] + found.within[left, first + 1]
+                found.within[left, first] = min(found.ahead[left, first], inside)
+        return found
 
     def arrays_of_spine(self, *, relaxed: bool) -> SpineArrays:
         """The spine for the kernels; `relaxed` lets calls within a segment cost what they must at least."""
@@ -90,14 +111,15 @@ class Chain:
         rank = np.full(self.graph.count, -1, dtype=np.int32)
         for at, task in enumerate(self.spine.tasks):
             rank[number[task]] = at
-        apart = self.spine.apart(self.graph.kinds[CALL])
+        apart = self.apart
         leave = apart.leave if relaxed else [INFINITE] * self.graph.count
         return SpineArrays(
             rank=rank,
             task=np.array([number[task] for task in self.spine.tasks], dtype=np.int32),
             segment=np.array([self.spine.place[task] for task in self.order], dtype=np.int32),
-            ahead=self.ahead,
-            within=self.within,
+            ahead=self.ahead.ahead,
+            resumed=self.ahead.resumed,
+            within=self.ahead.within,
             seconds=np.array([apart.seconds[task] for task in self.order]),
             send=np.array(apart.send),
             receive=np.array(apart.receive),
@@ -156,7 +178,7 @@ class Chain:
         states = np.flatnonzero((store.layer[:count] // 2) == used)
         if self.width is not None and states.size > self.width:
             done = np.array([self._spine_done(store.bits[state]) for state in states])
-            least = store.value[states] + self.ahead[self.devices - used, done]
+            least = store.value[states] + self.ahead.ahead[self.devices - used, done]
             states = states[np.argsort(least, kind="stable")[: self.width]]
         begin = 0
         while begin < states.size:
@@ -203,26 +225,72 @@ class Chain:
 
 
 def fastest_sample(graph: TaskGraph, *, seconds: float = 300.0) -> Placement | None:
-    """The placement with the least latency, kinds being one of devices that take one call each, and hosts without number."""
-    until = time.monotonic() + seconds
-    small = contract(graph)
-    chain = Chain(small.graph, until=until)
-    base = max(float(chain.ahead[chain.devices, 0]), longest(small.graph, chain.quickest, range(small.graph.count)))
-    proven = base
-    for step in (*STEPS, INFINITE):
-        found = chain.search(base * step, relaxed=True)
-        if found.state is not None or not found.complete:
-            break
-        proven = base * step
-    if found.complete and found.state is not None:
-        proven = found.value
-    for more in (1.0 + 1e-9, 1.005, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, INFINITE):
-        best = chain.search(proven * more, relaxed=False)
-        if best.state is not None:
-            break
-    if best.state is None:
+    """The placement with the least latency, kinds being one of devices that take one call each, and hosts without number.
+
+    None where a task fits nowhere. The bound and the placement each get half of the time; where they do not meet, the gap
+    is told. Tasks at the end that take no time (`without_leaves`) are bounded as if they took no memory either.
+    """
+    begun = time.monotonic()
+    small = without_leaves(contract(graph))
+    bounding = _Bounding(small.free, begun + seconds / 2)
+    bounding.run()
+    finding = _Finding(small.held.graph, begun + seconds)
+    pieces = finding.run(bounding.proven)
+    if pieces is None:
         return None
-    pieces = chain.pieces(best.store, best.state)
-    value = makespan(small.graph, pieces)
-    method = f"ideals along a spine of {len(chain.spine.tasks)}: {chain.explored} calls and stretches"
-    return Placement(small.expand(pieces), value, min(proven, value), method, chain.explored)
+    held = small.held.expand(pieces)
+    value = makespan(graph, held)
+    explored = bounding.explored + finding.explored
+    method = f"ideals along a spine of {len(finding.chain.spine.tasks)}: {explored} calls and stretches"
+    return Placement(held, value, min(bounding.proven, value), method, explored)
+
+
+class _Bounding:
+    """The highest limit under which nothing can be, calls within a segment being bounded from below."""
+
+    def __init__(self, graph: TaskGraph, until: float) -> None:
+        self.chain = Chain(graph, until=until)
+        path = longest(graph, self.chain.quickest, range(graph.count))
+        self.proven = max(float(self.chain.ahead.resumed[self.chain.devices, 0]), path)
+        self.explored = 0
+
+    def run(self) -> None:
+        """Raise the limit until something is found, which is the bound, or the time ends."""
+        base = self.proven
+        for step in (*STEPS, INFINITE):
+            found = self.chain.search(base * step, relaxed=True)
+            self.explored = self.chain.explored
+            if not found.complete:
+                return
+            if found.state is not None:
+                self.proven = found.value
+                return
+            self.proven = base * step
+
+
+class _Finding:
+    """A placement, by calls and stretches one after the other: with few states first, then with all."""
+
+    def __init__(self, graph: TaskGraph, until: float) -> None:
+        self.chain = Chain(graph, until=until)
+        self.explored = 0
+
+    def run(self, proven: float) -> tuple[Piece, ...] | None:
+        """The best that is found in the time; None where not even hosts alone can do it."""
+        chain, graph = self.chain, self.chain.graph
+        best: tuple[Piece, ...] | None = None
+        if INFINITE not in graph.kinds[HOST].seconds:
+            best = (Piece(HOST, tuple(range(graph.count))),)
+        value = INFINITE if best is None else makespan(graph, best)
+        for more, width in WIDENING:
+            if value <= proven * (1 + NEAR) or time.monotonic() > chain.until:
+                break
+            found = chain.search(min(proven * more, value), relaxed=False, width=width)
+            self.explored = chain.explored
+            if found.state is not None:
+                pieces = chain.pieces(found.store, found.state)
+                if makespan(graph, pieces) < value:
+                    best, value = pieces, makespan(graph, pieces)
+                if found.complete and width is None:
+                    break
+        return best

@@ -94,6 +94,31 @@ class Spine:
                 leave[task] = max(leave[task], min(send[number], follow))
         return Apart(tuple(seconds), tuple(send), tuple(receive), tuple(leave))
 
+    def least_stretch(self, number: int, call: DeviceKind, host: DeviceKind, apart: Apart) -> float:
+        """What a whole segment takes at least, hosts and calls that hold no task of the spine working at it together."""
+        inside, graph = set(self.segments[number]), self.graph
+        beside, called, most = dict[int, float](), dict[int, float](), 0.0
+        reads: dict[int, list[int]] = {task: [] for task in inside}
+        for at, value in enumerate(graph.values):
+            for consumer in value.consumers:
+                if consumer in inside:
+                    reads[consumer].append(at)
+        for task in self.segments[number]:
+            on_host, in_call = 0.0, 0.0
+            for at in reads[task]:
+                producer = graph.values[at].producer
+                if producer not in inside:
+                    in_call = max(in_call, apart.receive[at])
+                    continue
+                out = min(beside[producer], called[producer] + apart.send[at])
+                on_host, together = max(on_host, out), out + apart.receive[at]
+                if call.capacity is None or call.memory[task] + call.memory[producer] <= call.capacity:
+                    together = min(together, called[producer])
+                in_call = max(in_call, together)
+            beside[task], called[task] = on_host + host.seconds[task], in_call + apart.seconds[task]
+            most = max(most, min(beside[task], called[task] + apart.leave[task]))
+        return most
+
     def least_receive(self, number: int, kind: DeviceKind) -> float:
         """What a piece that begins with this spine task, perhaps with some of the segment before it, receives at least."""
         if number == 0:
