@@ -13,20 +13,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from inlay.partitioner.placement.arrays import Numbers, graph_arrays, kind_arrays
+from inlay.partitioner.placement.beside import beside
 from inlay.partitioner.placement.calls import SpineArrays, advance_calls, expand_hosts
 from inlay.partitioner.placement.contract import contract, without_leaves
 from inlay.partitioner.placement.graph import INFINITE, Piece, Placement, TaskGraph, makespan
 from inlay.partitioner.placement.serial import Spine, longest
-from inlay.partitioner.placement.sweep import Store, new_scratch, new_store
+from inlay.partitioner.placement.sweep import Store, keep, new_scratch, new_store
 from inlay.partitioner.placement.throughput import MOST_STATES, ROOM, grown
 
 STEPS = (1.001, 1.003, 1.01, 1.02, 1.04, 1.07, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0)
-WIDENING = (
-    (1.0 + 1e-9, None), (1.002, None), (1.05, 100), (1.1, 100), (1.2, 100), (1.5, 30), (INFINITE, 10), (1.05, 1000),
-    (1.1, 1000), (1.02, None), (1.05, None), (1.1, None), (INFINITE, None),
-)  # fmt: skip
-"""Limits beside the bound, and how many states calls may follow, in the order in which a placement is sought."""
+SERIAL = (1.0 + 1e-9, 1.002)
+"""Limits beside the bound under which calls and stretches one after the other are tried first."""
+WIDENING = (1.002, 1.005, 1.01, 1.02, 1.03, 1.04, 1.05, 1.07, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, INFINITE)
+WIDTH = 300
 NEAR = 1e-9
+MOST_BESIDE = 2
+"""So many calls at most are looked at within one segment."""
+BESIDE_SECONDS = 6.0
 CALL, HOST = 0, 1
 
 
@@ -64,9 +67,10 @@ class Chain:
         self.devices = min(graph.kinds[CALL].count or 0, graph.count)
         self.scratch = new_scratch(graph.count, len(graph.values))
         self.finish = np.zeros((3, graph.count))
-        number = {task: at for at, task in enumerate(self.order)}
-        self.on_spine = [number[task] for task in self.spine.tasks]
+        self.number = {task: at for at, task in enumerate(self.order)}
+        self.on_spine = [self.number[task] for task in self.spine.tasks]
         self.width: int | None = None
+        self.beside: dict[tuple[int, int], tuple[float, tuple[Piece, ...]]] = {}
         self.none = np.zeros(graph.count)
         self.explored = 0
         self.apart = self.spine.apart(graph.kinds[CALL])
@@ -107,7 +111,7 @@ class Chain:
 
     def arrays_of_spine(self, *, relaxed: bool) -> SpineArrays:
         """The spine for the kernels; `relaxed` lets calls within a segment cost what they must at least."""
-        number = {task: at for at, task in enumerate(self.order)}
+        number = self.number
         rank = np.full(self.graph.count, -1, dtype=np.int32)
         for at, task in enumerate(self.spine.tasks):
             rank[number[task]] = at
@@ -161,6 +165,7 @@ class Chain:
             if store.value[state] >= limit:
                 continue
             is_waiting = int(store.layer[state]) == waiting
+            store = self._beside(store, state, used, limit)
             full = 1
             while full:
                 limit, looked, full = expand_hosts(
@@ -172,6 +177,41 @@ class Chain:
                     if store.hash.size >= MOST_STATES:
                         return store, limit, False
                     store = grown(store, self.graph.count)
+
+    def prepare(self, until: float) -> None:
+        """Find ways to run whole segments with one call or two beside hosts, where that could pay."""
+        host = self.graph.kinds[HOST]
+        for number, tasks in enumerate(self.spine.segments):
+            alone = longest(self.graph, host.seconds, tasks)
+            least = self.spine.least_stretch(number, self.graph.kinds[CALL], host, self.apart)
+            for calls in range(1, min(MOST_BESIDE, self.devices) + 1):
+                left = until - time.monotonic()
+                if alone <= least * (1 + NEAR) or left < 1.0:
+                    break
+                found = beside(self.graph, tasks, calls, seconds=min(BESIDE_SECONDS, left))
+                if found is not None and found[0] < alone * (1 - NEAR):
+                    self.beside[number, calls] = found
+                    alone = found[0]
+
+    def _beside(self, store: Store, state: int, used: int, limit: float) -> Store:
+        """From a state in which nothing of a segment is done: the segment with calls beside hosts, as prepared."""
+        done = self._spine_done(store.bits[state]) if self.beside else 0
+        count = int(np.bitwise_count(store.bits[state]).sum()) if self.beside else -1
+        before = sum(map(len, self.spine.segments[:done])) + done
+        for calls in range(1, MOST_BESIDE + 1):
+            if count != before or (done, calls) not in self.beside or used + calls > self.devices:
+                continue
+            value = float(store.value[state]) + self.beside[done, calls][0]
+            if value + self.ahead.ahead[self.devices - used - calls, done] >= limit:
+                continue
+            bits, key = store.bits[state].copy(), store.hash[state]
+            for task in self.spine.segments[done]:
+                number = self.number[task]
+                bits[number >> 6] |= np.uint64(1) << np.uint64(number & 63)
+                key ^= self.arrays.salt[number]
+            while keep(store, bits, key, 2 * (used + calls), value, state, HOST + calls):
+                store = grown(store, self.graph.count)
+        return store
 
     def _calls(self, store: Store, spine: SpineArrays, used: int, limit: float) -> tuple[Store, float, bool]:
         count = int(store.length[0])
@@ -219,7 +259,11 @@ class Chain:
             before = int(store.parent[state])
             fresh = store.bits[state] ^ store.bits[before]
             numbers = [task for task in range(self.graph.count) if int(fresh[task >> 6]) >> (task & 63) & 1]
-            found.append(Piece(int(store.kind[state]), tuple(sorted(self.order[number] for number in numbers))))
+            tasks, kind = tuple(sorted(self.order[number] for number in numbers)), int(store.kind[state])
+            if kind > HOST:
+                found += reversed(self.beside[self._spine_done(store.bits[before]), kind - HOST][1])
+            else:
+                found.append(Piece(kind, tasks))
             state = before
         return tuple(reversed(found))
 
@@ -269,28 +313,40 @@ class _Bounding:
 
 
 class _Finding:
-    """A placement, by calls and stretches one after the other: with few states first, then with all."""
+    """A placement: calls and stretches one after the other, then with whole segments in which calls run beside hosts."""
 
     def __init__(self, graph: TaskGraph, until: float) -> None:
         self.chain = Chain(graph, until=until)
-        self.explored = 0
+        self.until, self.explored = until, 0
+        self.best: tuple[Piece, ...] | None = None
+        if INFINITE not in graph.kinds[HOST].seconds:
+            self.best = (Piece(HOST, tuple(range(graph.count))),)
+        self.value = INFINITE if self.best is None else makespan(graph, self.best)
 
     def run(self, proven: float) -> tuple[Piece, ...] | None:
         """The best that is found in the time; None where not even hosts alone can do it."""
-        chain, graph = self.chain, self.chain.graph
-        best: tuple[Piece, ...] | None = None
-        if INFINITE not in graph.kinds[HOST].seconds:
-            best = (Piece(HOST, tuple(range(graph.count))),)
-        value = INFINITE if best is None else makespan(graph, best)
-        for more, width in WIDENING:
-            if value <= proven * (1 + NEAR) or time.monotonic() > chain.until:
-                break
-            found = chain.search(min(proven * more, value), relaxed=False, width=width)
-            self.explored = chain.explored
-            if found.state is not None:
-                pieces = chain.pieces(found.store, found.state)
-                if makespan(graph, pieces) < value:
-                    best, value = pieces, makespan(graph, pieces)
-                if found.complete and width is None:
+        for more in SERIAL:
+            if self._try(proven * more, None):
+                return self.best
+        self.chain.prepare(time.monotonic() + (self.until - time.monotonic()) / 2)
+        for width in (WIDTH, None):
+            for more in WIDENING:
+                if proven * more >= self.value and width is None:
                     break
-        return best
+                if self._try(min(proven * more, self.value), width):
+                    break
+        return self.best
+
+    def _try(self, limit: float, width: int | None) -> bool:
+        """Search below a limit; whether the search is over."""
+        if time.monotonic() > self.chain.until:
+            return True
+        found = self.chain.search(limit, relaxed=False, width=width)
+        self.explored = self.chain.explored
+        if found.state is None:
+            return False
+        pieces = self.chain.pieces(found.store, found.state)
+        value = makespan(self.chain.graph, pieces)
+        if value < self.value:
+            self.best, self.value = pieces, value
+        return True
