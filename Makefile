@@ -6,7 +6,12 @@ STAMP := $(VENV)/.installed
 PORT ?= 0
 ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 
-.PHONY: demo test check tokens handoff overlap conformance text bench setup clean
+# Frameworks that clash with the main environment: `make environments`, or one of them, for example `make environment-iree`.
+NAMES := $(patsubst environments/%.txt,%,$(wildcard environments/*.txt))
+HOMES := $(or $(INLAY_ENVIRONMENTS),.environments)
+
+.PHONY: demo test check tokens handoff overlap conformance text bench setup clean environments
+.PHONY: $(NAMES:%=environment-%) $(NAMES:%=conformance-%)
 
 setup: $(STAMP)
 
@@ -15,6 +20,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch,openvino,onnxruntime,dev]'
 	touch $(STAMP)
+
+environments: $(NAMES:%=environment-%)
+
+$(NAMES:%=environment-%): environment-%: $(HOMES)/%/.installed
+
+$(NAMES:%=$(HOMES)/%/.installed): $(HOMES)/%/.installed: environments/%.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(HOMES)/$*
+	$(HOMES)/$*/bin/pip install --quiet --requirement environments/$*.txt --editable .
+	touch $@
 
 demo: setup
 	@PYTHONUNBUFFERED=1 exec $(BIN)/inlay serve demo/target $(ROLES) --name inlay-demo --port $(PORT) \
@@ -44,6 +58,10 @@ overlap: setup
 conformance: setup
 	$(BIN)/python -m pytest tests/conformance -s
 
+# The same suite in the environment of a framework that has one.
+$(NAMES:%=conformance-%): conformance-%: environment-%
+	$(HOMES)/$*/bin/python -m pytest tests/conformance -s -k $*
+
 text: setup
 	$(BIN)/python demo/train.py evaluate
 
@@ -53,4 +71,4 @@ bench: setup
 	$(BIN)/python benchmarks/memory.py
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .environments build dist

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from inlay.backends.environment import environment_folders, find_environment, package_version
 from inlay.errors import UnsupportedError
 from inlay.specs.artifact import MANIFEST_VERSION, ArtifactManifest, Interface, LowerRequest
 from inlay.specs.capability import Availability
@@ -16,37 +16,47 @@ from inlay.specs.precision import Precision
 LOWERING_VERSION = "2"  # raised when an older artifact must not be loaded any more
 
 
-def package_version(package: str) -> str | None:
-    """The installed version of a distribution, found without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def availability(backend: str, packages: tuple[str, ...], *, environment: str = "") -> Availability:
+    """Available where all packages are installed; the first one is the framework, and the one whose version counts.
+
+    `environment` is the one that the backend declares: the answer is about it, whichever process asks.
+    """
+    found, hint = find_environment(environment), f"make environment-{environment}" if environment else ""
+    fault = "" if found is None else found.fault()
+    absent = next((package for package in packages if package_version(package, environment) is None), None)
+    if not fault and absent is not None:
+        fault = f"{absent} is not installed"
+        if found is not None:
+            fault += f" in {str(found.folder)!r}"
+        elif environment:
+            folders = " or ".join(repr(str(folder)) for folder in environment_folders())
+            fault += f", and there is no environment {environment!r} in {folders}"
+    if fault:
+        return Availability(backend=backend, available=False, framework=packages[0], reason=fault, hint=hint)
+    version = package_version(packages[0], environment) or ""
+    return Availability(backend=backend, available=True, framework=packages[0], version=version)
 
 
-def availability(backend: str, packages: tuple[str, ...]) -> Availability:
-    """Available where all packages are installed; the first one is the framework, and the one whose version counts."""
-    for package in packages:
-        if package_version(package) is None:
-            return Availability(backend=backend, available=False, framework=packages[0], reason=f"{package} is not installed")
-    return Availability(backend=backend, available=True, framework=packages[0], version=package_version(packages[0]) or "")
-
-
-def fingerprint(packages: tuple[str, ...], *, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def fingerprint(packages: tuple[str, ...], *, environment: str = "", extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """What an artifact depends on when it is loaded: package versions, our lowering, the machine, what the backend adds."""
-    versions = {package: package_version(package) or "absent" for package in packages}
+    versions = {package: package_version(package, environment) or "absent" for package in packages}
     return {**versions, "inlay-lowering": LOWERING_VERSION, "machine": platform.machine(), **(extra or {})}
 
 
 def judge(
-    manifest: ArtifactManifest, backend: str, packages: tuple[str, ...], *, extra: Mapping[str, str] | None = None
+    manifest: ArtifactManifest,
+    backend: str,
+    packages: tuple[str, ...],
+    *,
+    environment: str = "",
+    extra: Mapping[str, str] | None = None,
 ) -> str:
     """ "optimal" where the fingerprint is what is here now, "recompile" where it is not, "unsupported" for a stranger."""
     if manifest.backend != backend:
         return "unsupported"
     if manifest.version != MANIFEST_VERSION:
         return "recompile"
-    return "optimal" if manifest.fingerprint == fingerprint(packages, extra=extra) else "recompile"
+    return "optimal" if manifest.fingerprint == fingerprint(packages, environment=environment, extra=extra) else "recompile"
 
 
 def file_digest(path: Path) -> str:
@@ -63,13 +73,14 @@ def describe(
     interface: Interface,
     request: LowerRequest,
     weights: Iterable[str],
+    environment: str = "",
     extra: Mapping[str, str] | None = None,
 ) -> ArtifactManifest:
     """The manifest of a lowered program whose code is all that lies in `directory`."""
     return ArtifactManifest(
         version=MANIFEST_VERSION,
         backend=backend,
-        fingerprint=fingerprint(packages, extra=extra),
+        fingerprint=fingerprint(packages, environment=environment, extra=extra),
         precision=request.precision,
         inputs=interface.inputs,
         outputs=interface.outputs,

@@ -79,9 +79,10 @@ class Asynchronous(Protocol):
 class Backend(Protocol):
     """One framework. Importing its folder imports no SDK. One that is not `dynamic` runs declared sizes only.
 
-    Optional attributes: `lowered_with`, further packages that lowering depends on; `bakes_threads`, true where their number
-    is part of the code; `machine()`, what else the code depends on (a compiler, instruction sets); `limits_memory`, true
-    for one that takes the option `memory`.
+    Optional attributes: `environment`, the name of a Python environment of its own (`backends.environment`), in which every
+    process that lowers or loads for it runs where there is one of that name; `lowered_with`, further packages that lowering
+    depends on; `bakes_threads`, true where their number is part of the code; `machine()`, what else the code depends on (a
+    compiler, instruction sets); `limits_memory`, true for one that takes the option `memory`.
     """
 
     name: str

@@ -61,9 +61,8 @@ def _frameworks(report: api.DeviceReport) -> Table:
     for column in ("backend", "framework", "version", "here"):
         table.add_column(column)
     for item in report.backends:
-        table.add_row(
-            item.backend, item.framework or "-", item.version or "-", "yes" if item.available else f"no: {item.reason}"
-        )
+        absent = f"no: {item.reason}" + (f" ({item.hint})" if item.hint else "")
+        table.add_row(item.backend, item.framework or "-", item.version or "-", "yes" if item.available else absent)
     return table
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from inlay.backends import backend
+from inlay.backends.environment import environment_of, home_of, package_version, python_of, remedy
 from inlay.errors import ArtifactError, DeploymentError, InlayError, UnsupportedError
 from inlay.models import model_digest
 from inlay.runtime import Cache, artifact_key, find_artifact, find_weights
@@ -22,6 +23,7 @@ from inlay.specs.deployment import Deployment, RegionPlacement
 from inlay.workers import WorkerSpec, start
 
 COMPILER = "compile"
+INSTALL = "pip install 'inlay[torch,openvino,onnxruntime]'"
 POLL_SECONDS = 0.1
 
 
@@ -48,7 +50,8 @@ def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -
     weights = find_weights(cache, folder)
     if missing or weights is None:
         wanted = {keys[place]: (regions[place].backend, requests[place]) for place in missing or list(keys)}
-        _compile(folder, list(wanted.values()), cache, progress)
+        for python, some in _by_python(list(wanted.values())).items():
+            _compile(folder, some, cache, progress, python)
     directory = cache.weights(model_digest(folder))
     return {place: Lowered(cache.artifact(key), directory, versions[place]) for place, key in keys.items()}
 
@@ -85,7 +88,7 @@ def check_available(region: RegionPlacement) -> str:
     if not found.available:
         raise DeploymentError(
             f"backend {region.backend} at {region.place} is not available here: {found.reason}",
-            hint="pip install 'inlay[torch,openvino,onnxruntime]', or choose another; `inlay devices` shows what there is",
+            hint=found.hint or f"{INSTALL}, or choose another; `inlay devices` shows what there is",
         )
     return found.version
 
@@ -100,9 +103,19 @@ def _usable(cache: Cache, key: str, progress: Callable[[str], None]) -> bool:
         return False
 
 
-def _compile(folder: Path, wanted: Sequence[tuple[str, LowerRequest]], cache: Cache, progress: Callable[[str], None]) -> None:
-    """One compile process for all that is missing; its steps are passed on, its error raised here."""
-    _check_torch()
+def _by_python(wanted: Sequence[tuple[str, LowerRequest]]) -> dict[str, list[tuple[str, LowerRequest]]]:
+    """What is to be lowered, by the interpreter of the backend's environment."""
+    found: dict[str, list[tuple[str, LowerRequest]]] = {}
+    for name, request in wanted:
+        found.setdefault(python_of(name), []).append((name, request))
+    return found
+
+
+def _compile(
+    folder: Path, wanted: Sequence[tuple[str, LowerRequest]], cache: Cache, progress: Callable[[str], None], python: str
+) -> None:
+    """One compile process for what is missing of one environment; its steps are passed on, its error raised here."""
+    _check_torch(wanted[0][0])
     with tempfile.TemporaryDirectory(prefix="inlay-compile-") as directory:
         result, steps = Path(directory) / "result.json", Path(directory) / "progress.jsonl"
         config = {
@@ -112,9 +125,15 @@ def _compile(folder: Path, wanted: Sequence[tuple[str, LowerRequest]], cache: Ca
             "result": str(result),
             "progress": str(steps),
         }
-        worker = start(
-            WorkerSpec(name=COMPILER, program="inlay.runtime.lower:main", run_directory=directory, config=config, threads=2)
+        spec = WorkerSpec(
+            name=COMPILER,
+            program="inlay.runtime.lower:main",
+            run_directory=directory,
+            config=config,
+            python=python,
+            threads=2,
         )
+        worker = start(spec)
         try:
             shown = 0
             while worker.alive():
@@ -153,12 +172,13 @@ def _show(steps: Path, shown: int, progress: Callable[[str], None]) -> int:
     return len(lines)
 
 
-def _check_torch() -> None:
-    from importlib.util import find_spec
-
-    absent = [name for name in ("torch", "transformers") if find_spec(name) is None]
+def _check_torch(backend_name: str) -> None:
+    home = home_of(backend_name)
+    absent = [package for package in ("torch", "transformers") if package_version(package, home) is None]
     if absent:
+        found = environment_of(backend_name)
+        where = "here" if found is None else f"in {str(found.folder)!r}"
         raise UnsupportedError(
-            f"lowering a model needs {' and '.join(absent)}, which is not installed here",
-            hint="pip install 'inlay[torch]'",
+            f"lowering a model needs {' and '.join(absent)}, which is not installed {where}",
+            hint="pip install 'inlay[torch]'" if found is None else remedy(found.name),
         )

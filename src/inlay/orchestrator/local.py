@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from inlay.backends import backend
+from inlay.backends.environment import python_of
 from inlay.errors import DeploymentError, DeviceLostError, UnsupportedError
 from inlay.hardware import check_local
 from inlay.models import check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
@@ -132,6 +133,7 @@ def _device(running: Running, deployment: Deployment, region: RegionPlacement, c
         program="inlay.engine.device:main",
         run_directory=str(running.directory),
         config=config,
+        python=python_of(region.backend),
         cores=deployment.cluster.device(region.device).cores,
         threads=region_threads(deployment, region),
         epoch=1,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import msgspec
 
+from inlay.backends.environment import python_of
 from inlay.errors import InlayError
 from inlay.runtime.build import Build
-from inlay.runtime.lowering import LOWER_SECONDS, environment_python, run_program
+from inlay.runtime.lowering import LOWER_SECONDS, run_program
 from inlay.runtime.obtain import request_for
 from inlay.specs.artifact import LowerRequest
 from inlay.specs.precision import Precision
@@ -65,7 +66,7 @@ def find_culprit(build: Build, found: Verification, *, program: Path | None, pro
             given,
             progress=progress,
             seconds=LOWER_SECONDS,
-            python=environment_python(built.backend),
+            python=python_of(built.backend),
         )
     except InlayError as error:
         return msgspec.structs.replace(found, culprit=_unknown(failed, error.message))

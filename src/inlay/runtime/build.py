@@ -149,7 +149,7 @@ def check_artifact(directory: Path, *, backend_name: str, region: str) -> None:
     here = found.available()
     if not here.available:
         raise ArtifactError(
-            f"region {region} needs backend {backend_name}, which is not here: {here.reason}", hint="install it"
+            f"region {region} needs backend {backend_name}, which is not here: {here.reason}", hint=here.hint or "install it"
         )
     if found.validate(manifest) != "optimal":
         made = ", ".join(f"{name} {version}" for name, version in sorted(manifest.fingerprint.items()))

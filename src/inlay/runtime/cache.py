@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from inlay.backends import Backend
-from inlay.backends.manifest import LOWERING_VERSION, file_digest, package_version
+from inlay.backends.environment import package_version
+from inlay.backends.manifest import LOWERING_VERSION, file_digest
 from inlay.errors import ArtifactError, ModelError
 from inlay.models import Checkpoint, model_digest, open_checkpoint
 from inlay.runtime.weights import read_weight_map
@@ -78,7 +79,7 @@ def key_contents(
     return {
         "config": {name: value for name, value in _read_config(folder).items() if name not in NOT_THE_GRAPH},
         "tensors": tensors,
-        "tools": tool_versions(extra),
+        "tools": tool_versions(extra, environment=getattr(backend, "environment", "")),
         "sources": source_digest(backend.name, type(backend).__module__),
         "backend": backend.name,
         "request": asked,
@@ -133,9 +134,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def tool_versions(extra: tuple[str, ...]) -> dict[str, str]:
-    """Versions of what makes code: torch, transformers, these packages, and our own lowering."""
-    versions = {package: package_version(package) or "absent" for package in (*TOOLS, *extra) if package}
+def tool_versions(extra: tuple[str, ...], *, environment: str = "") -> dict[str, str]:
+    """Versions of what makes code, in the environment that makes it: torch, transformers, these packages, and our own
+    lowering."""
+    versions = {package: package_version(package, environment) or "absent" for package in (*TOOLS, *extra) if package}
     return {**versions, "inlay-lowering": LOWERING_VERSION}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from inlay.backends.environment import python_of
 from inlay.errors import DeviceError, InlayError, InputError
 from inlay.hardware import Cluster, check_local
 from inlay.runtime.candidate import LoadedJob, MeasureJob
@@ -28,7 +30,7 @@ _LINE = 65536
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to run: the program of its process, `module:function`, with its config, cores and threads.
+    """One thing to run: the program of its process, `module:function`, with its config, interpreter, cores and threads.
 
     The program gets `config` with the number of a descriptor under "turns" added, and hands that to `answer_turns`.
     """
@@ -36,6 +38,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     program: str
     config: dict[str, Any] = {}
+    python: str = sys.executable
     cores: tuple[int, ...] = ()
     threads: int = 1
 
@@ -108,6 +111,7 @@ def artifact_candidate(name: str, job: MeasureJob, *, device: str, cluster: Clus
         name=name,
         program="inlay.runtime.compare:answer",
         config={"job": msgspec.to_builtins(job)},
+        python=python_of(job.backend),
         cores=cores,
         threads=max(1, len(cores)),
     )
@@ -167,6 +171,7 @@ class _Remote:
                 program=candidate.program,
                 run_directory=directory,
                 config={**candidate.config, "turns": theirs.fileno()},
+                python=candidate.python,
                 cores=candidate.cores,
                 threads=candidate.threads,
             )

@@ -6,6 +6,7 @@ between regions is bound and not sent. Nothing here has a clock.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from inlay.runtime.build import Build, read_build
 from inlay.runtime.compare import Candidate, answer_turns, told_failure
 from inlay.runtime.device import load_regions
 from inlay.runtime.inputs import random_inputs
-from inlay.runtime.opening import device_regions, open_build
+from inlay.runtime.opening import build_processes, open_build
 
 Points = list[tuple[dict[str, int], dict[str, Array]]]
 
@@ -50,12 +51,13 @@ def build_candidate(
     """A candidate whose turn is `passes` passes over the points (by default those the Build was planned for).
 
     With `inside` all regions run in its own process, pinned to their one device. Raises ArtifactError for a Build that
-    cannot be used, InputError for one that has several devices and is to run inside.
+    cannot be used, InputError for one that has several processes and is to run inside.
     """
     build = read_build(folder)
-    devices = list(dict.fromkeys(region.device for region in build.manifest.regions))
-    if inside and len(devices) > 1:
-        raise InputError(f"Build {folder} has devices {devices}, expected one to run inside a process", hint="leave `inside`")
+    processes = build_processes(build)
+    if inside and len(processes) > 1:
+        names = [process.name for process in processes]
+        raise InputError(f"Build {folder} has processes {names}, expected one to run inside a process", hint="leave `inside`")
     config = JudgedConfig(
         folder=str(folder),
         cluster=cluster,
@@ -65,10 +67,15 @@ def build_candidate(
         seed=seed,
         turns=0,
     )
-    cores = cluster.device(devices[0]).cores if inside else ()
+    cores = cluster.device(processes[0].device).cores if inside else ()
     values = {key: value for key, value in msgspec.to_builtins(config).items() if key != "turns"}
     return Candidate(
-        name=name, program="inlay.runtime.judged:answer_build", config=values, cores=cores, threads=max(1, len(cores))
+        name=name,
+        program="inlay.runtime.judged:answer_build",
+        config=values,
+        python=processes[0].python if inside else sys.executable,
+        cores=cores,
+        threads=max(1, len(cores)),
     )
 
 
@@ -110,9 +117,9 @@ def _outside(build: Build, cluster: Cluster, points: Points) -> tuple[Any, Calla
 
 
 def _inside(build: Build, points: Points) -> tuple[Any, Callable[[], None]]:
-    [regions] = device_regions(build).values()
+    [process] = build_processes(build)
     program = build.stored.cut.program
-    loaded = load_regions(regions, states=program.states)
+    loaded = load_regions(process.regions, states=program.states)
     stitched, results = loaded.stitched, dict.fromkeys(program.outputs)
 
     def once() -> None:

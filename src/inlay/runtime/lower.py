@@ -176,7 +176,7 @@ def _lower_one(
     found = backend(name)
     availability = found.available()
     if not availability.available:
-        raise UnsupportedError(f"backend {name} cannot lower here: {availability.reason}")
+        raise UnsupportedError(f"backend {name} cannot lower here: {availability.reason}", hint=availability.hint or None)
     refused = [
         node for node in found.supports(summarize(exported, stage.model_type), device="cpu:0").nodes if not node.supported
     ]

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from inlay.backends import Backend, backend
+from inlay.backends.environment import python_of
 from inlay.errors import ArtifactError, InlayError, InputError, UnsupportedError, error_class
 from inlay.graph import Piece, Program, piece_of
 from inlay.runtime.cache import Cache, digest_of, read_manifest, source_digest, tool_versions
@@ -81,7 +82,7 @@ def piece_key_contents(piece: Piece, *, backend: Backend, request: LowerRequest)
         "piece": piece.digest,
         "backend": backend.name,
         "request": asked,
-        "tools": tool_versions(extra),
+        "tools": tool_versions(extra, environment=getattr(backend, "environment", "")),
         "sources": source_digest(backend.name, type(backend).__module__, sources=PIECE_SOURCES),
         "platform": [platform.system(), platform.machine()],
         "machine": getattr(backend, "machine", dict)(),
@@ -92,7 +93,9 @@ def check_piece(found: Backend, program: Program, piece: Piece, *, device: str =
     """Raise UnsupportedError, naming node, source and reason, for a piece that this backend does not take."""
     here = found.available()
     if not here.available:
-        raise UnsupportedError(f"backend {found.name} cannot lower here: {here.reason}", hint="`inlay devices` shows them")
+        raise UnsupportedError(
+            f"backend {found.name} cannot lower here: {here.reason}", hint=here.hint or "`inlay devices` shows them"
+        )
     nodes = {node.name: node for node in program.nodes}
     refused = {item.node: item.reason for item in found.supports(program, device=device).nodes if not item.supported}
     for name in piece.nodes:
@@ -174,7 +177,7 @@ def _lower_once(
     }
     try:
         outcome = run_program(
-            "inlay.runtime.compile:lower_main", config, progress=progress, seconds=seconds, python=environment_python(name)
+            "inlay.runtime.compile:lower_main", config, progress=progress, seconds=seconds, python=python_of(name)
         )
         found = msgspec.convert(outcome["pieces"], list[PieceOutcome])
         return {(item.first, item.end): item for item in found}
@@ -199,13 +202,6 @@ def _usable(piece: Piece, found: Backend, request: LowerRequest, cache: Cache, p
         progress(f"{error.message}: lowering it again")
         shutil.rmtree(cache.artifact(piece_key(piece, backend=found, request=request)), ignore_errors=True)
         return False
-
-
-def environment_python(name: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The Python that lowers for a backend: of the folder that INLAY_ENVIRONMENTS names (default `.environments`), if it
-    has one of that name, else this one."""
-    folder = Path(environment.get("INLAY_ENVIRONMENTS") or ".environments") / name / "bin" / "python"
-    return str(folder) if folder.is_file() else sys.executable
 
 
 def run_program(

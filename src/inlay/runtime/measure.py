@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from inlay.backends.environment import python_of
 from inlay.errors import DeviceError, InlayError, InputError
 from inlay.hardware import Cluster, check_local, device_kind
 from inlay.runtime.candidate import LoadedJob, LoadedPoint, MeasureJob, private_bytes, weight_bytes
@@ -292,6 +293,7 @@ def measure(
                     program=PROGRAM,
                     run_directory=directory,
                     config=msgspec.to_builtins(config),
+                    python=python_of(rest[0].backend),
                     cores=found.cores,
                     threads=max(1, len(found.cores)),
                 )

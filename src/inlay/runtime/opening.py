@@ -1,15 +1,18 @@
-"""From a Build to running processes: what each device loads, for the program itself and for its reference."""
+"""From a Build to running processes: what each loads, for the program itself and for its reference."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from inlay.backends import backend
+from inlay.backends.environment import environment_of, python_of
 from inlay.graph import piece_of
 from inlay.hardware import Cluster, Device
 from inlay.runtime.build import ARTIFACTS, REFERENCES, Build, BuiltRegion, read_build_weights
 from inlay.runtime.device import PieceConfig, RegionConfig
-from inlay.runtime.session import Plan, Session, check_device
+from inlay.runtime.session import Plan, Process, Session, check_device
 from inlay.runtime.store import piece_weights
 from inlay.specs.artifact import WeightMap
 
@@ -20,17 +23,20 @@ def open_build(build: Build, cluster: Cluster) -> Session:
     """The processes of a Build on this cluster, loaded. Raises ArtifactError for a device that is gone."""
     for region in build.manifest.regions:
         check_device(cluster, region.device, region.id)
-    plan = _plan(build, device_regions(build), tuple(region.id for region in build.manifest.regions))
+    plan = _plan(build, build_processes(build), tuple(region.id for region in build.manifest.regions))
     return Session(plan, cluster=cluster)
 
 
-def device_regions(build: Build) -> dict[str, list[RegionConfig]]:
-    """What each device loads, in the order in which it runs."""
+def build_processes(build: Build) -> list[Process]:
+    """The processes of a Build, one for each device and environment, with what each loads in the order in which it runs."""
     weights = read_build_weights(build.folder)
-    devices: dict[str, list[RegionConfig]] = {}
+    found: dict[str, Process] = {}
     for region in build.manifest.regions:
-        devices.setdefault(region.device, []).append(_region(build, region, weights))
-    return devices
+        place = environment_of(region.backend)
+        name = region.device if place is None else f"{region.device}/{place.name}"
+        held = found.get(name) or Process(name=name, device=region.device, python=python_of(region.backend))
+        found[name] = msgspec.structs.replace(held, regions=(*held.regions, _region(build, region, weights)))
+    return list(found.values())
 
 
 def open_reference(build: Build, cluster: Cluster) -> Session:
@@ -51,7 +57,8 @@ def open_reference(build: Build, cluster: Cluster) -> Session:
             outputs=piece.outputs,
         )
         regions.append(RegionConfig(id=f"b{index}", backend=REFERENCE, threads=max(1, len(cores)), pieces=(config,)))
-    return Session(_plan(build, {device.name: regions}, tuple(region.id for region in regions)), cluster=here)
+    process = Process(name=device.name, device=device.name, regions=tuple(regions))
+    return Session(_plan(build, [process], tuple(region.id for region in regions)), cluster=here)
 
 
 def is_static(build: Build) -> bool:
@@ -77,10 +84,10 @@ def _region(build: Build, region: BuiltRegion, weights: WeightMap) -> RegionConf
     )
 
 
-def _plan(build: Build, devices: dict[str, list[RegionConfig]], order: tuple[str, ...]) -> Plan:
+def _plan(build: Build, processes: list[Process], order: tuple[str, ...]) -> Plan:
     program = build.stored.cut.program
     return Plan(
-        devices=tuple((device, tuple(regions)) for device, regions in devices.items()),
+        processes=tuple(processes),
         order=order,
         inputs=program.inputs,
         results=tuple(dict.fromkeys(program.outputs)),

@@ -1,6 +1,7 @@
-"""Drive a stitched program from outside: start one process a device, send inputs, take results. No framework here.
+"""Drive a stitched program from outside: start its processes, send inputs, take results. No framework here.
 
-Used by the SDK and the commands. A Session owns its processes; a device that dies is told by name with the end of its log.
+A device has one process, and one more for each environment that regions on it need: "device" below is one of these.
+Used by the SDK and the commands. A Session owns its processes; one that dies is told by name with the end of its log.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import selectors
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -42,11 +44,20 @@ QUIET_SECONDS = 0.2
 """Of silence, after which it is asked whether all processes live."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Session runs: regions by device, their order, the program's inputs, results and states, and the least and most
-    of its sizes."""
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """One process on the cores of a device. Its name is the device's, or DEVICE/ENVIRONMENT in an environment of its own."""
 
-    devices: tuple[tuple[str, tuple[RegionConfig, ...]], ...]
+    name: str
+    device: str
+    python: str = sys.executable
+    regions: tuple[RegionConfig, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Session runs: processes with their regions, the order of these, the program's inputs, results and states, and
+    the least and most of its sizes."""
+
+    processes: tuple[Process, ...]
     order: tuple[str, ...]
     inputs: dict[str, Tensor]
     results: tuple[str, ...]
@@ -92,8 +103,8 @@ class Session:
         self._decode = msgspec.msgpack.Decoder(DeviceToDriver).decode
         self._next_run = 0
         self.loaded: dict[str, Loaded] = {}
-        self._home = {region.id: device for device, regions in plan.devices for region in regions}
-        self._regions = {region.id: region for _, regions in plan.devices for region in regions}
+        self._home = {region.id: process.name for process in plan.processes for region in process.regions}
+        self._regions = {region.id: region for process in plan.processes for region in process.regions}
         try:
             self._start(cluster)
             self._await_loaded(seconds)
@@ -143,7 +154,7 @@ class Session:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process of each device."""
+        """The number of each process by its name."""
         return {device: worker.pid for device, worker in self._workers.items()}
 
     def close(self) -> None:
@@ -159,26 +170,32 @@ class Session:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _start(self, cluster: Cluster) -> None:
-        sockets = {device: str(self._directory / f"{index}.sock") for index, (device, _) in enumerate(self._plan.devices)}
-        for device, regions in self._plan.devices:
-            held = cluster.device(device)
+        sockets = {item.name: str(self._directory / f"{index}.sock") for index, item in enumerate(self._plan.processes)}
+        for process in self._plan.processes:
+            held, name = cluster.device(process.device), process.name
             config = RunDeviceConfig(
-                device=device, key=self._key, socket=sockets[device], peers=sockets, regions=regions, states=self._plan.states
+                device=name,
+                key=self._key,
+                socket=sockets[name],
+                peers=sockets,
+                regions=process.regions,
+                states=self._plan.states,
             )
             spec = WorkerSpec(
-                name=device,
+                name=name,
                 program="inlay.runtime.device:main",
                 run_directory=str(self._directory),
                 config=msgspec.to_builtins(config, builtin_types=(bytes,)),
+                python=process.python,
                 cores=tuple(core for core in held.cores if core in os.sched_getaffinity(0)),
                 threads=max(1, len(held.cores)),
             )
-            self._workers[device] = start(spec)
-            self._door.connect(device, Path(sockets[device]), kind=STAGE, seconds=LOAD_SECONDS)
+            self._workers[name] = start(spec)
+            self._door.connect(name, Path(sockets[name]), kind=STAGE, seconds=LOAD_SECONDS)
 
     def _await_loaded(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while len(self.loaded) < len(self._plan.devices):
+        while len(self.loaded) < len(self._plan.processes):
             self._check(deadline, "loading")
             for device, message in self._messages():
                 match message:

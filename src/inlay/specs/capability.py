@@ -34,10 +34,11 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Availability(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a backend can be used on this machine: the version of its framework, or why it is absent."""
+    """Whether a backend can be used on this machine: the version of its framework, or why it is absent and what helps."""
 
     backend: str
     available: bool
     framework: str = ""
     version: str = ""
     reason: str = ""
+    hint: str = ""

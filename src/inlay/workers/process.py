@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -68,6 +69,8 @@ class Worker:
             end = f"was ended by signal {-status} ({signal.Signals(-status).name})"
         else:
             end = f"ended with status {status}"
+        if self.spec.python != sys.executable:
+            end += f" under {self.spec.python}"
         tail = self.log_tail()
         said = f"; its last lines:\n{tail}" if tail else " and said nothing"
         return DeviceLostError(f"process `{self.spec.name}` (pid {self.pid}) {end}{said}", hint=f"see {self.spec.log_path}")

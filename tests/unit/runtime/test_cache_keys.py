@@ -99,7 +99,9 @@ def test_another_version_of_any_tool_is_another_key(tmp_path: Path, monkeypatch:
     folder = folder_with(tmp_path / "a")
     before = key_of(folder)
     versions = cache_module.package_version
-    monkeypatch.setattr(cache_module, "package_version", lambda name: "0.0" if name == package else versions(name))
+    monkeypatch.setattr(
+        cache_module, "package_version", lambda name, environment: "0.0" if name == package else versions(name, environment)
+    )
     assert key_of(folder) != before
 
 
