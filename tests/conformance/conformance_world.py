@@ -62,7 +62,7 @@ def build_model(architecture: str, folder: Path, *, seed: int = 0, **changes: An
 
 def request_for(name: str) -> LowerRequest:
     """What each backend is asked for: buckets where it knows no dynamic sizes."""
-    return LowerRequest(buckets=BUCKETS if name == "contrary" else None)
+    return LowerRequest(buckets=None if backend(name).dynamic else BUCKETS)
 
 
 def need(name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inlay.backends.executorch.support import LOWERED_WITH, NAME, PACKAGES, supports
+from inlay.backends.executorch.support import ENVIRONMENT, LOWERED_WITH, NAME, PACKAGES, supports
 from inlay.backends.manifest import availability, judge
 from inlay.backends.seam import Executable
 from inlay.graph import Program
@@ -21,10 +21,11 @@ class ExecutorchBackend:
 
     name = NAME
     dynamic = False
+    environment = ENVIRONMENT
     lowered_with = LOWERED_WITH
 
     def available(self) -> Availability:
-        return availability(NAME, PACKAGES)
+        return availability(NAME, PACKAGES, environment=ENVIRONMENT)
 
     def supports(self, program: Program, *, device: str) -> Capability:
         return supports(program)
@@ -35,7 +36,7 @@ class ExecutorchBackend:
         return lower(exported, interface=interface, request=request, directory=directory)
 
     def validate(self, manifest: ArtifactManifest) -> str:
-        return judge(manifest, NAME, PACKAGES)
+        return judge(manifest, NAME, PACKAGES, environment=ENVIRONMENT)
 
     def load(
         self, directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]

@@ -19,7 +19,7 @@ from torch.export import Dim
 from inlay.backends.executorch.constants import HEAD_FILE, RECIPE_FILE, Filling, Recipe, known_again
 from inlay.backends.executorch.execute import PROGRAM_FILE, STAGE, largest_sizes, point_name, runtime
 from inlay.backends.executorch.packing import TAG, Packing, pack
-from inlay.backends.executorch.support import NAME, PACKAGES, RULES
+from inlay.backends.executorch.support import ENVIRONMENT, NAME, PACKAGES, RULES
 from inlay.backends.manifest import describe, need_precision
 from inlay.errors import UnsupportedError
 from inlay.graph import shape_value
@@ -52,7 +52,15 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     (directory / PROGRAM_FILE).write_bytes(program)
     (directory / RECIPE_FILE).write_bytes(msgspec.json.encode(recipe))
     log.info("%s: %s delegates, %s operators left to portable kernels", NAME, recipe.delegates, recipe.portable)
-    return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)
+    return describe(
+        directory,
+        backend=NAME,
+        packages=PACKAGES,
+        environment=ENVIRONMENT,
+        interface=interface,
+        request=request,
+        weights=names,
+    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,8 @@ def _count(exported: Any) -> tuple[int, int]:
 
 def _try(program: bytes, data: Mapping[str, Any], leading: Sequence[Any], methods: Sequence[Method]) -> None:
     """Load and run each method once, so that what the runtime has no kernel for is told here."""
-    loaded = runtime()._load_for_executorch_from_buffer(program, bytes(data[TAG]) if TAG in data else None)
+    constants = bytes(data[TAG]) if TAG in data else None  # the runtime reads these bytes without holding them
+    loaded = runtime()._load_for_executorch_from_buffer(program, constants)
     for method in methods:
         loaded.run_method(method.name, [*leading, *method.given], False)
 

@@ -124,7 +124,7 @@ class _Work:
         if name in ("batch_norm", "native_batch_norm", "cudnn_batch_norm") and node.args[5]:
             raise UnsupportedError(f"{NAME} does not take node {node.name!r}: a batch norm that learns while it runs")
         at = 6 if name == "_native_batch_norm_legit_no_training" else 7
-        epsilon = float(node.args[at])  # type: ignore[arg-type]
+        epsilon = float(node.args[at])
         results = [user for user in node.users if user.target is operator.getitem] if name != "batch_norm" else [node]
         statistics = (scale, shift, mean, variance)
         if isinstance(given, Node) and self._folds(given, statistics):

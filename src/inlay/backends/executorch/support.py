@@ -15,6 +15,7 @@ from inlay.specs.capability import Capability
 
 NAME = "executorch"
 PACKAGES = ("executorch",)
+ENVIRONMENT = "executorch"
 LOWERED_WITH = ("torchao",)  # in the cache key only: an artifact is loaded without it
 NO_KERNEL = "ExecuTorch has no kernel for it"
 REFUSED: dict[str, str] = {}
