@@ -88,13 +88,18 @@ def _methods(interface: Interface, request: LowerRequest) -> list[Method]:
 
 
 def _convert(packing: Packing, leading: Sequence[Any], methods: Sequence[Method]) -> Any:
+    from executorch.backends.transforms.remove_clone_ops import RemoveCloneOpsTransform
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
     from executorch.exir.passes import MemoryPlanningPass
 
     programs = {method.name: _exported(packing, leading, method) for method in methods}
     edge = to_edge_transform_and_lower(
-        programs, partitioner=[XnnpackPartitioner()], compile_config=EdgeCompileConfig(_check_ir_validity=False)
+        programs,
+        # Copies that decomposing leaves go first: XNNPACK's own removal of them leaves a delegate with one output twice.
+        transform_passes=[RemoveCloneOpsTransform(preserve_input_output_copies=True)],
+        partitioner=[XnnpackPartitioner()],
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
     )
     packing.counted = {name: _count(edge.exported_program(name)) for name in programs}
     return edge.to_executorch(

@@ -42,6 +42,11 @@ VIEWS = (
     "detach",
     "numpy_T",
 )
+COPIES = (
+    "alias", "clone", "contiguous", "detach", "dropout", "to", "_to_copy", "type_as", "slice", "view", "reshape", "expand",
+    "expand_as",
+)  # fmt: skip
+"""Operators that may leave their input as it is."""
 FOLDED = ("conv1d", "conv2d", "convolution")
 NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
 
@@ -70,6 +75,10 @@ def pack(bare: Any, names: Sequence[str]) -> Packing:
         copies[node] = graph.node_copy(node, lambda given: copies[given])
         copies[node].meta = {"val": node.meta["val"]} if "val" in node.meta else {}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in list(graph.nodes):
+        if _changes_nothing(node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
     work = _Work(graph, dict(zip(placeholders[: len(names)], names, strict=True)))
     for node in list(graph.nodes):
         if _name(node) in NORMS:
@@ -218,6 +227,25 @@ class _Work:
             made = self.graph.get_attr(name)
         made.meta = {"val": value, "custom": {"delegate_constant_tag": TAG}}
         return made
+
+
+def _changes_nothing(node: Node) -> bool:
+    """Whether this is a copy or a view that is its input.
+
+    XNNPACK leaves such nodes out, and fails where a delegate then has one output twice, or an input as its output. One that
+    makes an output of an input, or a second output of one value, is needed.
+    """
+    if _name(node) not in COPIES:
+        return False
+    given: Any = node.args[0]
+    if any(user.op == "output" for user in node.users) and (
+        given.op != "call_function" or any(user.op == "output" for user in given.users)
+    ):
+        return False
+    before, after = given.meta["val"], node.meta["val"]
+    if _name(node) == "slice" and len(node.args) > 4 and node.args[4] != 1:
+        return False
+    return before.dtype == after.dtype and [str(size) for size in before.shape] == [str(size) for size in after.shape]
 
 
 def _packed_arguments(node: Node) -> Iterator[tuple[int, ...]]:
