@@ -103,20 +103,20 @@ def files(*, models: bool) -> list[str]:
 def run_file(name: str, backend: str, *, seconds: float) -> dict[str, Any]:
     """All tests of one module. One that ends its process is recorded, and the rest goes on in another."""
     tests: dict[str, Any] = {}
+    file = name.rpartition(".test_")[2]
     with tempfile.TemporaryDirectory(prefix="inlay-suite-") as folder:
         records = Path(folder) / "records.jsonl"
         for _ in range(CRASHES):
             records.write_text("")
             done = one_process(name, backend, records, seconds, skip=list(tests))
             found = read_records(records)
-            tests |= {test: {"file": name.rpartition(".test_")[2], **item} for test, item in found.items()}
+            tests |= found
             if done.returncode in (0, 1, 5) or not found:
                 break
         if not tests and done.returncode not in (0, 5):
-            key = f"{name}::whole file"
             text = (done.stdout + done.stderr).strip()[-600:]
-            tests[key] = {"file": name.rpartition(".test_")[2], "verdict": "not collected", "cause": private(text), "runs": 0}
-    return tests
+            tests["::whole file"] = {"verdict": "not collected", "cause": private(text), "runs": 0}
+    return {f"{file}::{test.rpartition('::')[2]}": {"file": file, **item} for test, item in tests.items()}
 
 
 def one_process(name: str, backend: str, records: Path, seconds: float, *, skip: list[str]) -> subprocess.CompletedProcess[str]:
@@ -127,7 +127,7 @@ def one_process(name: str, backend: str, records: Path, seconds: float, *, skip:
         *(item for test in skip for item in ("--deselect", test)),
     ]  # fmt: skip
     settings = {
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
         "INLAY_SUITE_BACKEND": backend,
         "INLAY_SUITE_RECORDS": str(records),
         "INLAY_SUITE_SECONDS": str(seconds),
