@@ -40,7 +40,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 QUICK = ("llama", "gemma2", "gpt_oss")
 BUCKETS = ShapeBuckets(batches=(1, 2, 3), widths=(1, 5, 7), capacities=(16, 32, 48))
-SLOW = ("inductor",)  # a C++ compiler at work: lowered where it is asked for, the quick run asks for one architecture
+SLOW = (
+    "inductor",
+    "executorch",
+)  # long to lower: done where it is asked for, the quick run asks for one architecture
 COMPUTING = tuple(name for name in backend_names() if name != "null")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inlay.backends.executorch.constants import FIRST, Filling, Recipe, Source, known_again, made, write_data
+from inlay.backends.executorch.constants import FIRST, Filling, Recipe, Source, is_telling, known_again, made, write_data
 from inlay.errors import ArtifactError
 
 SHAPES = ((7,), (4, 6), (5, 3, 2, 2), (1,))
@@ -74,6 +74,16 @@ def test_numbers_are_known_again_wherever_they_were_moved_to_and_other_weights_p
 )
 def test_numbers_that_were_computed_with_or_mixed_are_not_taken_for_a_weight(change) -> None:
     assert known_again(np.ascontiguousarray(change(telling())).reshape(-1), STARTS, COUNTS) is None
+
+
+def test_numbers_that_no_program_has_are_telling_also_where_two_were_added() -> None:
+    item = telling()[1].view(np.float32)
+    total = int(COUNTS.sum())
+    assert is_telling(item, total) and is_telling(np.array([0.0, item[0, 0] + item[1, 1]], np.float32), total)
+    harmless = np.array(
+        [0.0, -1.0, 1e-12, 3e38, np.finfo(np.float32).tiny, np.inf, np.nan, np.finfo(np.float32).min], np.float32
+    )
+    assert not is_telling(harmless, total)
 
 
 def test_a_batch_norm_folded_into_a_convolution_gives_what_the_two_give() -> None:

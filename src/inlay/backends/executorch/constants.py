@@ -17,8 +17,9 @@ import numpy as np
 from inlay.backends.seam import Array
 from inlay.errors import ArtifactError
 
-FIRST = 0x00800000
-"""The bits of the least normal float32: number n of all sources stands for itself as the float with the bits FIRST + n."""
+FIRST = 0x01000000
+"""Number n of all sources stands for itself as the float with the bits FIRST + n: numbers as small as these, 2e-38 and up,
+are in no program, and the least normal one, which may be, is not among them."""
 MOST = 0x7F800000 - FIRST
 """How many finite floats there are above."""
 HEAD_FILE = "constants.head"
@@ -122,6 +123,14 @@ def known_again(data: Array, starts: Array, counts: Array) -> tuple[int, int, tu
         return None
     view = np.lib.stride_tricks.as_strided(flat, shape, tuple(8 * stride for stride in strides), writeable=False)
     return (source, start, shape, strides) if np.array_equal(view.reshape(-1), index) else None
+
+
+def is_telling(data: Array, total: int) -> bool:
+    """Whether one of these float32 numbers may be a placeholder, or the sum of a few, of `total` that there are."""
+    most = np.array([FIRST + total], np.int32).view(np.float32)[0] * np.float32(4)
+    least = np.array([FIRST], np.int32).view(np.float32)[0]
+    size = np.abs(data)
+    return bool(((size >= least) & (size <= most)).any())
 
 
 def _strided(index: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:

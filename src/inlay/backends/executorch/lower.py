@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.export import Dim
 
-from inlay.backends.executorch.constants import HEAD_FILE, RECIPE_FILE, Filling, Recipe, known_again
+from inlay.backends.executorch.constants import HEAD_FILE, RECIPE_FILE, Filling, Recipe, is_telling, known_again
 from inlay.backends.executorch.execute import PROGRAM_FILE, STAGE, largest_sizes, point_name, runtime
 from inlay.backends.executorch.packing import TAG, Packing, pack
 from inlay.backends.executorch.support import ENVIRONMENT, NAME, PACKAGES, RULES
@@ -162,7 +162,7 @@ def _recipe(packing: Packing, made: Any, directory: Path) -> Recipe:
             raise UnsupportedError(f"{NAME} computed with a weight while lowering, expected it to be only moved")
         source, start, shape, strides = found
         fillings.append(Filling(at=at, source=source, start=start, shape=shape, strides=strides))
-    _look_for_leaks(made, starts, counts)
+    _look_for_leaks(made, int(counts.sum()))
     (directory / HEAD_FILE).write_bytes(data[:head])
     return Recipe(
         size=len(data),
@@ -183,17 +183,13 @@ def _segments(data: bytes) -> list[tuple[int, int]]:
     return [(header.segment_base_offset + item.offset, item.size) for item in described.segments]
 
 
-def _look_for_leaks(made: Any, starts: Any, counts: Any) -> None:
-    """Raise UnsupportedError where telling numbers got into the code itself: it would hold them for good."""
-    if not len(starts):
-        return
+def _look_for_leaks(made: Any, total: int) -> None:
+    """Raise UnsupportedError where telling numbers, or what was computed of them, got into the code itself for good."""
     named = made._named_data
-    program = made._emitter_output.program
     held = [bytes(named.buffers[entry.buffer_index]) for entry in named.pte_data.values()] if named else []
-    held += [bytes(item.storage) for item in program.constant_buffer]
+    held += [bytes(item.storage) for item in made._emitter_output.program.constant_buffer]
     for item in held:
-        numbers = np.frombuffer(item, np.int32, len(item) // 4)
-        if len(numbers) and known_again(numbers, starts, counts) is not None:
+        if total and is_telling(np.frombuffer(item, np.float32, len(item) // 4), total):
             raise UnsupportedError(f"{NAME} wrote a weight into the code, expected it to be bound at load")
 
 
