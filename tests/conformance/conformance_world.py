@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from inlay.backends import Array, Executable, backend, backend_names
+from inlay.backends.environment import environment_of
 from inlay.runtime.cache import Cache, read_manifest
 from inlay.runtime.load import load_stage_executable
 from inlay.runtime.weights import read_weight_map
@@ -68,11 +69,18 @@ def request_for(name: str) -> LowerRequest:
     return LowerRequest(buckets=None if backend(name).dynamic else BUCKETS)
 
 
+def absent(name: str) -> str:
+    """Why this process cannot load the framework; empty where it can."""
+    found = backend(name).available()
+    if found.available and environment_of(name) is not None:
+        return f"{name} lives in an environment of its own: `make conformance-{environment_of(name).name}` tests it there"
+    return "" if found.available else found.reason
+
+
 def need(name: str) -> None:
     """Skip where the framework is not installed."""
-    found = backend(name).available()
-    if not found.available:
-        pytest.skip(found.reason)
+    if reason := absent(name):
+        pytest.skip(reason)
 
 
 @dataclass
@@ -94,7 +102,7 @@ class World:
         """Lower for these backends (by default all installed ones that lower in a moment); a second call only looks."""
         from inlay.runtime.lower import lower_stage
 
-        wanted = names or tuple(name for name in backend_names() if name not in SLOW and backend(name).available().available)
+        wanted = names or tuple(name for name in backend_names() if name not in SLOW and not absent(name))
         return lower_stage(folder, wanted=[(name, request_for(name)) for name in wanted], cache=self.cache)
 
     def load(self, folder: Path, name: str, *, artifact: Path | None = None, **options: str) -> Executable:

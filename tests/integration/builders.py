@@ -132,3 +132,22 @@ def halves() -> dict[str, Any]:
         "points": [{"batch": 1}, {"batch": 4}],
         "name": "halves",
     }
+
+
+class _Convolutions(nn.Module):
+    """Two convolutions with batch norm between them, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16)
+        self.second, self.head = nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.Linear(32, 10)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.first(image)))
+        return self.head(torch.relu(self.second(x)).mean((2, 3)))
+
+
+def convolutions() -> dict[str, Any]:
+    """A small convnet of fixed sizes."""
+    torch.manual_seed(5)
+    return {"model": _Convolutions().eval(), "args": (torch.randn(2, 3, 32, 32),), "name": "convolutions"}

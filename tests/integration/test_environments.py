@@ -57,12 +57,21 @@ def test_one_device_has_a_process_for_each_environment_and_they_pass_values_on(h
         for manifest in [read_manifest(target / "artifacts" / region.pieces[0].artifact)]
     ]
     assert made.fingerprint["lowered in"] == str(home)
+
+
+@pytest.mark.thorough
+def test_a_whole_build_can_be_timed_inside_of_one_process_of_its_environment(home: Path, tmp_path: Path) -> None:
+    captured.cache_clear()
+    model = captured("tied_ends")
+    captured.cache_clear()
+    target = build(model, tmp_path / "build", halves(model, "onnxruntime", NAME, devices=("cpu:0", "cpu:0")))
     inside = build(model, tmp_path / "inside", halves(model, NAME, NAME, devices=("cpu:0", "cpu:0")))
     candidates = [build_candidate("in", inside, cluster=two_devices(), inside=True)]
     assert candidates[0].python == str(home / "bin" / "python")
     assert compare([*candidates, build_candidate("out", target, cluster=two_devices())], rounds=2).failures == {}
 
 
+@pytest.mark.thorough
 def test_the_search_times_it_in_its_own_python(home: Path, tmp_path: Path) -> None:
     captured.cache_clear()
     model = captured("halves")
@@ -73,6 +82,7 @@ def test_the_search_times_it_in_its_own_python(home: Path, tmp_path: Path) -> No
     assert names and all(item["fingerprint"]["lowered in"] == str(home) for item in names if item["backend"] == NAME)
 
 
+@pytest.mark.thorough
 def test_a_role_is_served_from_its_environment_with_the_same_tokens(home: Path, tmp_path: Path) -> None:
     roles = [f"prefill=cpu:0/{NAME}", "decode=cpu:1/onnxruntime", "prefill,decode=cpu:2/onnxruntime"]
     model, backends = zoo.build("llama", tmp_path / "llama"), [NAME, "onnxruntime", "onnxruntime"]

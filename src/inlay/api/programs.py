@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends import Array, backend, backend_names
+from inlay.backends.targets import runnable_of
 from inlay.cost import ProfileStore
 from inlay.errors import InputError, PartitionError
 from inlay.graph import Program
@@ -290,12 +291,14 @@ def offers(
             place = Place(device.name, name)
             named = name in (device.backends or ()) or name in asked or place in wanted_places
             allowed = device.allows(name) and (not asked or name in asked or place in wanted_places)
+            allowed = allowed and (not device.target or device.target in runnable_of(backend(name)))
             if allowed and (named or name not in TEACHING) and backend(name).available().available:
                 found[place] = backend(name).supports(program, device=device.name)
     refused = [node for node in program.nodes if not _taken(node.name, found.values())]
     if refused and not asked:
         for device in cluster.devices.values():
-            if device.node == LOCAL_NODE and device.allows("reference") and backend("reference").available().available:
+            ours = device.node == LOCAL_NODE and not device.target
+            if ours and device.allows("reference") and backend("reference").available().available:
                 found[Place(device.name, "reference")] = backend("reference").supports(program, device=device.name)
     return found
 

@@ -75,6 +75,7 @@ def describe(
     weights: Iterable[str],
     environment: str = "",
     extra: Mapping[str, str] | None = None,
+    figures: Mapping[str, int | float] | None = None,
 ) -> ArtifactManifest:
     """The manifest of a lowered program whose code is all that lies in `directory`."""
     return ArtifactManifest(
@@ -90,6 +91,8 @@ def describe(
         buckets=request.buckets,
         points=request.points,
         ranges=request.ranges,
+        target=request.target,
+        figures=dict(figures or {}),
     )
 
 

@@ -82,7 +82,9 @@ class Backend(Protocol):
     Optional attributes: `environment`, the name of a Python environment of its own (`backends.environment`), in which every
     process that lowers or loads for it runs where there is one of that name; `lowered_with`, further packages that lowering
     depends on; `bakes_threads`, true where their number is part of the code; `machine()`, what else the code depends on (a
-    compiler, instruction sets); `limits_memory`, true for one that takes the option `memory`.
+    compiler, instruction sets); `limits_memory`, true for one that takes the option `memory`; `targets`, kinds of devices
+    beside this machine that `lower` makes code for (`LowerRequest.target`), each name with what it is; `runnable`, those of
+    them whose code `load` takes where such a device is.
     """
 
     name: str

@@ -5,6 +5,7 @@ Called by each backend's `load`; WeightMaps are made by `runtime.weights`.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,6 +53,13 @@ def map_weights(weight_map: WeightMap, *, names: Iterable[str] | None = None) ->
         for name, array in arrays.items():
             _verify(name, weight_map.weights[name], array)
     return arrays
+
+
+def seeming_writable(array: Array) -> Array:
+    """The same memory without numpy's read-only mark, for frameworks that share nothing that bears it, though they never
+    write. The given array must outlive the result."""
+    pointer = ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
+    return np.ctypeslib.as_array(pointer, shape=(array.nbytes,)).view(array.dtype).reshape(array.shape)
 
 
 def _read(checkpoint: Checkpoint, reference: WeightReference) -> Array:

@@ -44,7 +44,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """One usable instance of a chip, `<alias>:<index>`. A CPU is divisible: `cores` are the cores it may use.
 
     `memory` is its share in bytes (None = unknown), `backends` those allowed there (None = any), `numa` the
-    memory zone of its cores where the host says so.
+    memory zone of its cores where the host says so. `target` names the kind of code it takes, where that is not its
+    node's own ("vulkan"); its cores are then those of the process that drives it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     memory: Bytes | None = None
     backends: tuple[str, ...] | None = None
     numa: int | None = None
+    target: str = ""
 
     def allows(self, backend: str) -> bool:
         """Whether that backend may be placed here."""

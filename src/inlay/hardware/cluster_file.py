@@ -30,6 +30,7 @@ class _DeviceEntry(msgspec.Struct, kw_only=True):
     memory: Quantity | None = None
     backends: tuple[str, ...] | None = None
     numa: int | None = None
+    target: str = ""
 
 
 class _LinkEntry(msgspec.Struct, kw_only=True):
@@ -88,7 +89,10 @@ def describe_cluster(cluster: Cluster) -> dict[str, object]:
         del entry["name"]
     described: dict[str, object] = {
         "nodes": {name: {"zone": node.zone} for name, node in cluster.nodes.items()},
-        "devices": {name: {key: value for key, value in item.items() if value is not None} for name, item in devices.items()},
+        "devices": {
+            name: {key: value for key, value in item.items() if value is not None and (key, value) != ("target", "")}
+            for name, item in devices.items()
+        },
         "links": [msgspec.to_builtins(link) for link in cluster.links],
     }
     if chips:
@@ -140,6 +144,7 @@ def _device(name: str, entry: _DeviceEntry, nodes: dict[str, Node], source: str)
         memory=memory,
         backends=entry.backends,
         numa=entry.numa,
+        target=entry.target,
     )
 
 

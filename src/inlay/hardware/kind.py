@@ -6,12 +6,13 @@ from inlay.hardware.cluster import Cluster
 
 
 def device_kind(cluster: Cluster, device: str) -> str:
-    """The chip, else the alias of the device's name, and the number of cores: "AMD EPYC x2".
+    """The chip, else the alias of the device's name, its target where it has one, and the number of cores: "AMD EPYC x2".
 
     Devices of equal kind share measurements. Raises ClusterError for a device that is not in the cluster.
     """
     found = cluster.device(device)
-    return f"{found.chip or found.name.partition(':')[0]} x{max(len(found.cores), 1)}"
+    chip = found.chip or found.name.partition(":")[0]
+    return f"{chip}{found.target and f' as {found.target}'} x{max(len(found.cores), 1)}"
 
 
 def memory_relation(cluster: Cluster, one: str, other: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from inlay.backends import backend
+from inlay.backends.targets import runnable_of
 from inlay.errors import UnsupportedError
 from inlay.runtime.build import BuiltPiece, BuiltRegion, write_build
 from inlay.runtime.cache import Cache
@@ -33,9 +35,13 @@ def compile_partition(
     stored = read_program(folder)
     regions: list[BuiltRegion] = []
     artifacts: dict[str, Path] = {}
+    built_not_run: list[str] = []
     for region in partition.regions:
-        threads = max(1, len(partition.cluster.device(region.device).cores))
-        request = request_for(stored, region.backend, precision=region.precision, threads=threads)
+        device = partition.cluster.device(region.device)
+        threads = max(1, len(device.cores))
+        request = request_for(stored, region.backend, precision=region.precision, threads=threads, target=device.target)
+        if device.target and device.target not in runnable_of(backend(region.backend)):
+            built_not_run.append(region.id)
         runs = [(region.first, region.end)] if region.fused else [(at, at + 1) for at in range(region.first, region.end)]
         outcomes = lower_pieces(folder, runs, backend_name=region.backend, request=request, cache=cache, progress=progress)
         for run in runs:
@@ -65,6 +71,7 @@ def compile_partition(
         artifacts=artifacts,
         references=references,
         partition_text=partition_text,
+        built_not_run=built_not_run,
     )
 
 

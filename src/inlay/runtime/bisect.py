@@ -48,12 +48,13 @@ def find_culprit(build: Build, found: Verification, *, program: Path | None, pro
     built = next(region for region in build.manifest.regions if region.id == failed.id)
     planned = next((item for item in build.partition.regions if item.id == failed.id), None)
     precision = planned.precision if planned is not None else Precision()
+    target = build.partition.cluster.device(built.device).target
     config = HalvingConfig(
         program=str(program),
         first=built.pieces[0].first,
         end=built.pieces[-1].end,
         backend=built.backend,
-        request=request_for(build.stored, built.backend, precision=precision, threads=built.threads),
+        request=request_for(build.stored, built.backend, precision=precision, threads=built.threads, target=target),
         point=build.stored.points[0],
         seed=found.seed,
         tolerance=failed.tolerance,

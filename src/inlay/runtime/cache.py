@@ -31,6 +31,7 @@ SOURCES = (
     "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "graph/attention.py", "runtime/layers.py",
     "backends/manifest.py",
 )  # fmt: skip
+NOT_THE_CODE = ("__init__.py", "execute.py")
 TOOLS = ("torch", "transformers")
 
 
@@ -142,11 +143,12 @@ def tool_versions(extra: tuple[str, ...], *, environment: str = "") -> dict[str,
 
 
 def source_digest(name: str, module: str, *, sources: tuple[str, ...] | None = None) -> str:
-    """sha256 over the sources that make the code of an artifact: ours, and the backend's own lower and support."""
+    """sha256 over the sources that make the code of an artifact: ours, and the backend's own but for what loads it."""
     root = Path(__file__).parents[1]
     found = [root / item for item in (SOURCES if sources is None else sources)]
     if module.startswith("inlay.backends."):
-        found += [root / "backends" / name / "lower.py", root / "backends" / name / "support.py"]
+        folder = root / "backends" / name
+        found += [path for path in sorted(folder.glob("*.py")) if path.name not in NOT_THE_CODE]
     digest = hashlib.sha256()
     for path in found:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

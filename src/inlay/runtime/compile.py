@@ -172,7 +172,7 @@ def lower_piece(
     directory = cache.artifact(key)
     try:
         if not directory.is_dir():
-            check_piece(found, stored.cut.program, piece)
+            check_piece(found, stored.cut.program, piece, target=request.target)
             code = extract_piece(exported, piece)
             interface = program_interface(stored.cut.program, inputs=piece.inputs, outputs=piece.outputs)
 

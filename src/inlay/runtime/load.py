@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inlay.backends import Executable, backend
+from inlay.backends.targets import check_loadable
 from inlay.errors import ArtifactError
 from inlay.runtime.cache import read_manifest
 from inlay.specs.artifact import ArtifactManifest, WeightMap
@@ -22,7 +23,8 @@ def load_stage_executable(
 ) -> Executable:
     """A runnable stage on `threads` threads, weights bound from the map. The caller owns it and closes it.
 
-    Raises ArtifactError where the artifact was made by another backend or for other versions than those here.
+    Raises ArtifactError where the artifact was made by another backend, for other versions than those here, or for a kind
+    of device whose code cannot be loaded here.
     """
     found = backend(backend_name)
     verdict = found.validate(manifest)
@@ -33,6 +35,7 @@ def load_stage_executable(
         raise ArtifactError(
             f"artifact {str(directory)!r} was lowered with {made}, which is not what is here", hint="lower the model again"
         )
+    check_loadable(manifest, found, where=f"artifact {str(directory)!r}")
     return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from inlay.backends import backend
+from inlay.backends.targets import check_target
 from inlay.errors import InlayError, InputError, UnsupportedError
 from inlay.graph.capture import capture_stage, lifted_weights
 from inlay.graph.extract import extract
@@ -174,6 +175,7 @@ def _lower_one(
 ) -> None:
     """Lower through one backend into a temporary folder and publish it with its manifest."""
     found = backend(name)
+    check_target(found, request.target)
     availability = found.available()
     if not availability.available:
         raise UnsupportedError(f"backend {name} cannot lower here: {availability.reason}", hint=availability.hint or None)

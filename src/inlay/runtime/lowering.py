@@ -19,6 +19,7 @@ import msgspec
 
 from inlay.backends import Backend, backend
 from inlay.backends.environment import python_of
+from inlay.backends.targets import check_target
 from inlay.errors import ArtifactError, InlayError, InputError, UnsupportedError, error_class
 from inlay.graph import Piece, Program, piece_of
 from inlay.runtime.cache import Cache, digest_of, read_manifest, source_digest, tool_versions
@@ -89,8 +90,9 @@ def piece_key_contents(piece: Piece, *, backend: Backend, request: LowerRequest)
     }
 
 
-def check_piece(found: Backend, program: Program, piece: Piece, *, device: str = "cpu:0") -> None:
+def check_piece(found: Backend, program: Program, piece: Piece, *, device: str = "cpu:0", target: str = "") -> None:
     """Raise UnsupportedError, naming node, source and reason, for a piece that this backend does not take."""
+    check_target(found, target)
     here = found.available()
     if not here.available:
         raise UnsupportedError(

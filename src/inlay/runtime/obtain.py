@@ -26,12 +26,20 @@ from inlay.specs.profile import Failure, Measurement, Profile, Wanted
 
 Progress = Callable[[str], None]
 Run = tuple[int, int]
+Code = tuple[str, str]
+"""A backend and a target."""
 
 
-def request_for(stored: StoredProgram, backend_name: str, *, precision: Precision, threads: int) -> LowerRequest:
-    """What a backend is asked for, to run this program: its points where it runs declared sizes only, else its ranges."""
-    points = () if backend(backend_name).dynamic else stored.points
-    return LowerRequest(precision=precision, points=points, ranges=stored.cut.program.ranges, threads=threads)
+def request_for(
+    stored: StoredProgram, backend_name: str, *, precision: Precision, threads: int, target: str = ""
+) -> LowerRequest:
+    """What a backend is asked for, to run this program: its points where it runs declared sizes only, else its ranges.
+
+    For a target the sizes are always declared: what compilers of accelerators do best.
+    """
+    points = () if backend(backend_name).dynamic and not target else stored.points
+    ranges = stored.cut.program.ranges
+    return LowerRequest(precision=precision, points=points, ranges=ranges, threads=threads, target=target)
 
 
 def obtain(
@@ -49,10 +57,11 @@ def obtain(
     stored, weights = read_program(folder), read_weights(folder)
     profiles: list[Profile] = []
     failures: list[Failure] = []
-    lowered = _lower_all(wanted.measurements, stored, folder, cache, progress)
+    lowered = _lower_all(wanted.measurements, stored, folder, cache, cluster, progress)
     by_device: dict[str, list[Measurement]] = {}
     for item in wanted.measurements:
-        reasons = [lowered[item.backend, run].reason for run in _runs(item) if lowered[item.backend, run].reason]
+        code = (item.backend, cluster.device(item.device).target)
+        reasons = [lowered[code, run].reason for run in _runs(item) if lowered[code, run].reason]
         if reasons:
             failures += [Failure(key=key, reason=reasons[0]) for key in item.keys]
         else:
@@ -60,7 +69,8 @@ def obtain(
     total, done = sum(len(item.keys) for items in by_device.values() for item in items), 0
     with tempfile.TemporaryDirectory(prefix="inlay-pieces-") as directory:
         for device, items in by_device.items():
-            jobs = [_job(item, stored, weights, lowered, cache, Path(directory), options or {}) for item in items]
+            target = cluster.device(device).target
+            jobs = [_job(item, stored, weights, lowered, cache, Path(directory), options or {}, target) for item in items]
 
             def tell(key: object, state: str) -> None:
                 nonlocal done
@@ -80,21 +90,25 @@ def _runs(item: Measurement) -> list[Run]:
 
 
 def _lower_all(
-    items: Sequence[Measurement], stored: StoredProgram, folder: Path, cache: Cache, progress: Progress
-) -> dict[tuple[str, Run], PieceOutcome]:
+    items: Sequence[Measurement], stored: StoredProgram, folder: Path, cache: Cache, cluster: Cluster, progress: Progress
+) -> dict[tuple[Code, Run], PieceOutcome]:
     """Backends side by side, as many as there are cores: each compiles in a process of its own."""
-    lowered: dict[tuple[str, Run], PieceOutcome] = {}
+    lowered: dict[tuple[Code, Run], PieceOutcome] = {}
     groups: dict[tuple[str, bytes], tuple[LowerRequest, list[Run]]] = {}
     for item in items:
-        request = request_for(stored, item.backend, precision=item.keys[0].precision, threads=item.keys[0].threads)
+        key, target = item.keys[0], cluster.device(item.device).target
+        request = request_for(stored, item.backend, precision=key.precision, threads=key.threads, target=target)
         groups.setdefault((item.backend, msgspec.json.encode(request)), (request, []))[1].extend(_runs(item))
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         waiting = [
-            (name, pool.submit(lower_pieces, folder, runs, backend_name=name, request=request, cache=cache, progress=progress))
+            (
+                (name, request.target),
+                pool.submit(lower_pieces, folder, runs, backend_name=name, request=request, cache=cache, progress=progress),
+            )
             for (name, _), (request, runs) in groups.items()
         ]
-        for name, outcomes in waiting:
-            lowered |= {(name, run): outcome for run, outcome in outcomes.result().items()}
+        for code, outcomes in waiting:
+            lowered |= {(code, run): outcome for run, outcome in outcomes.result().items()}
     return lowered
 
 
@@ -102,10 +116,11 @@ def _job(
     item: Measurement,
     stored: StoredProgram,
     weights: WeightMap,
-    lowered: Mapping[tuple[str, Run], PieceOutcome],
+    lowered: Mapping[tuple[Code, Run], PieceOutcome],
     cache: Cache,
     directory: Path,
     options: Mapping[str, Mapping[str, str]],
+    target: str,
 ) -> MeasureJob:
     pieces: list[TimedPiece] = []
     made: dict[str, tuple[int, int]] = {}
@@ -125,6 +140,6 @@ def _job(
             if name in stored.samples and stored.cut.program.inputs[name].dtype.startswith(("int", "uint"))
         }
         made |= {name: (number, port) for port, name in enumerate(piece.outputs)}
-        outcome = lowered[item.backend, run]
+        outcome = lowered[(item.backend, target), run]
         pieces.append(TimedPiece(directory=str(cache.artifact(outcome.key)), weights=str(home), wires=wires, bounds=bounds))
     return MeasureJob(keys=item.keys, pieces=tuple(pieces), options=dict(options.get(item.device, {})))

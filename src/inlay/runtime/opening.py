@@ -8,9 +8,11 @@ import msgspec
 
 from inlay.backends import backend
 from inlay.backends.environment import environment_of, python_of
+from inlay.backends.targets import check_loadable
 from inlay.graph import piece_of
 from inlay.hardware import Cluster, Device
 from inlay.runtime.build import ARTIFACTS, REFERENCES, Build, BuiltRegion, read_build_weights
+from inlay.runtime.cache import read_manifest
 from inlay.runtime.device import PieceConfig, RegionConfig
 from inlay.runtime.session import Plan, Process, Session, check_device
 from inlay.runtime.store import piece_weights
@@ -20,9 +22,13 @@ REFERENCE = "reference"
 
 
 def open_build(build: Build, cluster: Cluster) -> Session:
-    """The processes of a Build on this cluster, loaded. Raises ArtifactError for a device that is gone."""
+    """The processes of a Build on this cluster, loaded. Raises ArtifactError for a device that is gone, and for a region
+    whose code is for a device that is not here."""
     for region in build.manifest.regions:
         check_device(cluster, region.device, region.id)
+        for piece in region.pieces if region.id in build.manifest.built_not_run else ():
+            manifest = read_manifest(build.folder / ARTIFACTS / piece.artifact)
+            check_loadable(manifest, backend(region.backend), where=f"region {region.id} on {region.device}")
     plan = _plan(build, build_processes(build), tuple(region.id for region in build.manifest.regions))
     return Session(plan, cluster=cluster)
 
@@ -63,7 +69,8 @@ def open_reference(build: Build, cluster: Cluster) -> Session:
 
 def is_static(build: Build) -> bool:
     """Whether some region runs declared points only."""
-    return any(not backend(region.backend).dynamic for region in build.manifest.regions)
+    devices = build.partition.cluster.devices
+    return any(devices[region.device].target or not backend(region.backend).dynamic for region in build.manifest.regions)
 
 
 def _region(build: Build, region: BuiltRegion, weights: WeightMap) -> RegionConfig:

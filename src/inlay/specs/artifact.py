@@ -63,7 +63,8 @@ class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     For a framework that runs declared sizes only, `buckets` are those of a stage and `points` those of any other
     program, each a size by symbol. `ranges` bounds each symbol, both ends included, where the program does. `layers` asks
-    for the piece of a stage that owns layers first to end, not included (None = all of them).
+    for the piece of a stage that owns layers first to end, not included (None = all of them). `target` names the kind of
+    device that the code is for, by a name that the backend lists; empty for this machine.
     """
 
     precision: Precision = Precision()
@@ -72,6 +73,7 @@ class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
     ranges: dict[str, tuple[int, int]] = {}
     threads: int = 1
     layers: tuple[int, int] | None = None
+    target: str = ""
 
 
 class WeightReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +102,8 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `fingerprint` maps package and platform names to the versions lowered with; `weights` are the names that
     `load` binds from a WeightMap, in the order of the code; `files` maps each code file to its sha256.
-    `precision` is what was really used.
+    `precision` is what was really used. `target` is what kind of device the code is for, empty for the machine that made
+    it; `figures` is what the compiler says of its own code, by name ("temporary bytes", "FLOPs").
     """
 
     version: int
@@ -115,3 +118,5 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     buckets: ShapeBuckets | None = None
     points: tuple[dict[str, int], ...] = ()
     ranges: dict[str, tuple[int, int]] = {}
+    target: str = ""
+    figures: dict[str, int | float] = {}

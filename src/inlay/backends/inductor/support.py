@@ -7,8 +7,6 @@ a device process runs nothing else beside it. Executing needs torch, though not 
 from __future__ import annotations
 
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from inlay.backends import manifest
+from inlay.backends.processor import instructions
 from inlay.backends.refusal import RANDOM, Rules, argument
 from inlay.graph import Node, Program, Tensor
 from inlay.specs.capability import Availability, Capability
@@ -31,9 +30,6 @@ POOLS = {
     "aten.adaptive_max_pool2d": 2,
 }
 """Operators with the number of axes they pool over."""
-CPU_INFO = Path("/proc/cpuinfo")
-# Flags that name instructions; others (mitigations, power, virtualisation) come and go with kernels.
-INSTRUCTIONS = re.compile(r"^(fma|f16c|sse|ssse|avx|amx|bmi|abm|popcnt|movbe|adx|v?aes|v?pclmul|gfni|sha_ni)")
 
 
 def compiler() -> str:
@@ -52,16 +48,7 @@ def availability() -> Availability:
 
 def machine() -> dict[str, str]:
     """The compiler's version, and the instructions of this CPU: compiled code is for it alone."""
-    return {"c++": _compiler_version(compiler()), "instructions": instructions(_cpu_text())}
-
-
-def instructions(text: str) -> str:
-    """The instruction sets in the text of a /proc/cpuinfo, sorted; the architecture where it names none."""
-    line = re.search(r"^(flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    if line is None:
-        return platform.machine()
-    flags = line.group(2).split()
-    return " ".join(sorted(flag for flag in flags if line.group(1) == "Features" or INSTRUCTIONS.match(flag)))
+    return {"c++": _compiler_version(compiler()), "instructions": instructions()}
 
 
 def supports(program: Program) -> Capability:
@@ -91,11 +78,3 @@ def _compiler_version(command: str) -> str:
         return "absent"
     found = subprocess.run([path, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, check=False)
     return f"{Path(command).name} {found.stdout.strip() or 'unknown'}"
-
-
-@lru_cache(maxsize=1)
-def _cpu_text() -> str:
-    try:
-        return CPU_INFO.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from inlay.backends.buffer import HostBuffer
 from inlay.backends.openvino.support import LEAST, MOST, NAME, import_openvino
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
 from inlay.backends.seam import Array, Buffer
-from inlay.backends.weights import map_weights
+from inlay.backends.weights import map_weights, seeming_writable
 from inlay.errors import ArtifactError, DeviceError, InputError
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 
@@ -189,16 +186,10 @@ def _bind_constants(model: Any, manifest: ArtifactManifest, arrays: dict[str, Ar
             _check_wide(f"weight {name!r}", HostBuffer(array))
         if tuple(parameter.get_partial_shape().to_shape()) != array.shape:
             raise ArtifactError(f"weight {name!r} has shape {list(array.shape)}, expected {parameter.get_partial_shape()}")
-        parameter.output(0).replace(opset13.constant(_seeming_writable(array), shared_memory=True).output(0))
+        parameter.output(0).replace(opset13.constant(seeming_writable(array), shared_memory=True).output(0))
         model.remove_parameter(parameter)
         keep.append(array)
     return keep
-
-
-def _seeming_writable(array: Array) -> Array:
-    """The same memory without numpy's read-only mark: OpenVINO shares nothing that bears it, though it never writes."""
-    pointer = ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
-    return np.ctypeslib.as_array(pointer, shape=(array.nbytes,)).view(array.dtype).reshape(array.shape)
 
 
 def _check_report(compiled: Any, manifest: ArtifactManifest, asked: Mapping[str, Any]) -> dict[str, str]:

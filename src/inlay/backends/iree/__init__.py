@@ -1,0 +1,55 @@
+"""IREE: any size on the CPU, code for accelerators that need not be here, Vulkan. Lives in an environment of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inlay.backends.iree.support import ENVIRONMENT, LOWERED_WITH, NAME, PACKAGES, machine, supports
+from inlay.backends.iree.targets import RUNNABLE, TARGETS
+from inlay.backends.manifest import availability, judge
+from inlay.backends.seam import Executable
+from inlay.graph import Program
+from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
+from inlay.specs.capability import Availability, Capability
+
+__all__ = ["backend"]
+
+
+class IreeBackend:
+    """See the seam."""
+
+    name = NAME
+    dynamic = True
+    environment = ENVIRONMENT
+    lowered_with = LOWERED_WITH
+    targets = TARGETS
+    runnable = RUNNABLE
+
+    def machine(self) -> dict[str, str]:
+        return machine()
+
+    def available(self) -> Availability:
+        return availability(NAME, PACKAGES, environment=ENVIRONMENT)
+
+    def supports(self, program: Program, *, device: str) -> Capability:
+        return supports(program)
+
+    def lower(self, exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
+        from inlay.backends.iree.lower import lower
+
+        return lower(exported, interface=interface, request=request, directory=directory)
+
+    def validate(self, manifest: ArtifactManifest) -> str:
+        return judge(manifest, NAME, PACKAGES, environment=ENVIRONMENT, extra=machine(manifest.target))
+
+    def load(
+        self, directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
+    ) -> Executable:
+        from inlay.backends.iree.execute import load
+
+        return load(directory, manifest=manifest, weights=weights, threads=threads, options=options)
+
+
+backend = IreeBackend()

@@ -1,0 +1,45 @@
+"""What IREE takes, the packages it needs, and the CPU that its code is for. Imports no SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inlay.backends.processor import instructions
+from inlay.backends.refusal import RANDOM, Rules, argument
+from inlay.graph import Node, Program, Tensor
+from inlay.specs.capability import Capability
+
+NAME = "iree"
+ENVIRONMENT = "iree"
+PACKAGES = ("iree-base-runtime", "iree-base-compiler")
+LOWERED_WITH = ("iree-base-compiler",)
+MOST_OF_TOPK = 16
+REFUSED: dict[str, str] = {}
+DTYPES = {
+    "complex64": "its importer has no complex inputs",
+    "complex128": "its importer has no complex inputs",
+}
+
+
+def machine(target: str = "") -> dict[str, str]:
+    """The instructions of this CPU, where the code is for it alone."""
+    return {} if target else {"instructions": instructions()}
+
+
+def supports(program: Program) -> Capability:
+    """Every node but those that the tables and rules refuse."""
+    return Capability(backend=NAME, nodes=RULES.judge(program))
+
+
+def _special(node: Node, values: Mapping[str, Tensor]) -> str:
+    """Reasons that lie in a node's arguments; found by trying, each against torch."""
+    if node.operator.startswith("aten.topk"):
+        count = argument(node, 1, "k")
+        if not isinstance(count, int) or count > MOST_OF_TOPK:
+            return f"it is lowered as k maxima, and k is {count}, expected a number up to {MOST_OF_TOPK}"
+        if node.outputs and not node.outputs[0].dtype.startswith(("float", "bfloat")):
+            return f"it is lowered as maxima of floats, and has {node.outputs[0].dtype}"
+    return ""
+
+
+RULES = Rules(backend=NAME, operators={**RANDOM, **REFUSED}, dtypes=DTYPES, special=_special)
