@@ -10,7 +10,7 @@ ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 NAMES := $(patsubst environments/%.txt,%,$(wildcard environments/*.txt))
 HOMES := $(or $(INLAY_ENVIRONMENTS),.environments)
 
-.PHONY: demo test check tokens handoff overlap conformance text bench setup clean environments
+.PHONY: demo test check tokens handoff overlap conformance suite text bench setup clean environments
 .PHONY: $(NAMES:%=environment-%) $(NAMES:%=conformance-%)
 
 setup: $(STAMP)
@@ -61,6 +61,10 @@ conformance: setup
 # The same suite in the environment of a framework that has one.
 $(NAMES:%=conformance-%): conformance-%: environment-%
 	$(HOMES)/$*/bin/python -m pytest tests/conformance -s -k $*
+
+# ExecuTorch's own test suite against our backends; hours, takes up where it stopped.
+suite: environment-executorch
+	$(HOMES)/executorch/bin/python benchmarks/executorch_suite.py
 
 text: setup
 	$(BIN)/python demo/train.py evaluate

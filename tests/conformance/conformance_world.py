@@ -48,7 +48,7 @@ POINTS = tuple(
     )
 )  # fmt: skip
 """All sizes that the suite runs stages at."""
-SLOW = ("inductor",)  # a C++ compiler at work: lowered where it is asked for, the quick run asks for one architecture
+SLOW = ("inductor", "executorch")  # long to lower: done where it is asked for, the quick run asks for one architecture
 COMPUTING = tuple(name for name in backend_names() if name != "null")
 
 
@@ -72,7 +72,7 @@ def request_for(name: str) -> LowerRequest:
     """What each backend is asked for: buckets where it knows no dynamic sizes, or points where each costs a compilation."""
     if backend(name).dynamic:
         return LowerRequest()
-    return LowerRequest(buckets=BUCKETS) if name == "contrary" else LowerRequest(points=POINTS)
+    return LowerRequest(buckets=BUCKETS) if name in ("contrary", "executorch") else LowerRequest(points=POINTS)
 
 
 def absent(name: str) -> str:
