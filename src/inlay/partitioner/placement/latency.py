@@ -21,10 +21,10 @@ from inlay.partitioner.placement.serial import Spine, longest
 from inlay.partitioner.placement.sweep import Store, keep, new_scratch, new_store
 from inlay.partitioner.placement.throughput import MOST_STATES, ROOM, grown
 
-STEPS = (1.001, 1.003, 1.01, 1.02, 1.04, 1.07, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0)
+STEPS = (1.003, 1.02, 1.06, 1.1, 1.2, 1.4, 1.7, 2.0, 3.0, 5.0, 10.0)
 SERIAL = (1.0 + 1e-9, 1.002)
 """Limits beside the bound under which calls and stretches one after the other are tried first."""
-WIDENING = (1.002, 1.005, 1.01, 1.02, 1.03, 1.04, 1.05, 1.07, 1.1, 1.15, 1.2, 1.3, 1.5, 2.0, INFINITE)
+WIDENING = (1.005, 1.02, 1.04, 1.07, 1.12, 1.2, 1.4, 2.0, INFINITE)
 WIDTH = 300
 NEAR = 1e-9
 MOST_BESIDE = 2
@@ -329,12 +329,10 @@ class _Finding:
             if self._try(proven * more, None):
                 return self.best
         self.chain.prepare(time.monotonic() + (self.until - time.monotonic()) / 2)
-        for width in (WIDTH, None):
-            for more in WIDENING:
-                if proven * more >= self.value and width is None:
-                    break
-                if self._try(min(proven * more, self.value), width):
-                    break
+        for more in WIDENING:
+            if self._try(min(proven * more, self.value), WIDTH) or proven * more > self.value:
+                break
+        self._try(self.value, None)
         return self.best
 
     def _try(self, limit: float, width: int | None) -> bool:
