@@ -36,7 +36,7 @@ class XlaExecutable:
     ) -> None:  # fmt: skip
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
         self.report = {"precision": "float32", "platform": device.platform, "device": str(device)}
-        self._put = lambda array: jax.device_put(array, device)
+        self._put: Callable[[Array], Any] = lambda array: jax.device_put(array, device)
         self._in_place = device.platform == "cpu"
         self._failure: type[Exception] = jax.errors.JaxRuntimeError
         self._ports = (*self.inputs, *self.outputs)
