@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,10 +21,16 @@ _SLICES = {"tpu-v4": "v4:2x2x1", "tpu-v5e": "v5e:2x2", "tpu-v5p": "v5p:2x2x1", "
 """The smallest slice of each generation that the compiler describes; code is for one of its chips."""
 
 
+_NO_HOST = {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_MIN_LOG_LEVEL": "3"}
+"""Without these libtpu complains that it finds no host with chips, which nobody asked for."""
+
+
 def target_device(jax: Any, target: str) -> Any:
     """One chip of a target that need not be here. Raises UnsupportedError with what the compiler's library says."""
     from jax.experimental import topologies
 
+    for name, value in _NO_HOST.items():
+        os.environ.setdefault(name, value)
     try:
         return topologies.get_topology_desc(_SLICES[target], "tpu").devices[0]
     except Exception as error:  # whatever the library raises where it is absent or broken
