@@ -16,7 +16,7 @@ from inlay.specs.generation import GenerationParameters, Placement
 
 NEW_TOKENS = 32
 QUICK = ("demo", "gpt_oss")
-SLOW = ("inductor",)  # compiles for half a minute a model: the quick run has it for the demo model
+SLOW = ("inductor", "xla")  # compile for half a minute a model or longer: the quick run has them for the demo model
 GREEDY = GenerationParameters(max_tokens=NEW_TOKENS, temperature=0.0, ignore_eos=True)
 FORCED_TOLERANCE = 1e-4
 

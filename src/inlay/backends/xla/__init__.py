@@ -9,7 +9,7 @@ from typing import Any
 from inlay.backends.manifest import availability, judge
 from inlay.backends.seam import Executable
 from inlay.backends.xla.support import ENVIRONMENT, LOWERED_WITH, NAME, PACKAGES, machine, supports
-from inlay.backends.xla.targets import TARGETS
+from inlay.backends.xla.targets import TARGETS, made_with
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
 from inlay.specs.capability import Availability, Capability
@@ -42,7 +42,7 @@ class XlaBackend:
         return lower(exported, interface=interface, request=request, directory=directory)
 
     def validate(self, manifest: ArtifactManifest) -> str:
-        return judge(manifest, NAME, PACKAGES, environment=ENVIRONMENT)
+        return judge(manifest, NAME, PACKAGES, environment=ENVIRONMENT, extra=made_with(manifest.target))
 
     def load(
         self, directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]

@@ -5,7 +5,6 @@ JAX traces the graph node by node through the table of operators; weights are ar
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from inlay.backends.xla.compiled import compile_code, kept_beside, limit_threads
 from inlay.backends.xla.operators import TABLE, Call
 from inlay.backends.xla.points import POINTS_FILE, Point, Points, declared_points, is_ahead
 from inlay.backends.xla.support import ASSERTIONS, ENVIRONMENT, NAME, PACKAGES, RULES, functional, import_jax
-from inlay.backends.xla.targets import figures_of, target_device
+from inlay.backends.xla.targets import figures_of, made_with, target_device
 from inlay.errors import InlayError, UnsupportedError
 from inlay.graph import shape_value
 from inlay.graph.capture import LEAF_WARNING, without_weights
@@ -67,6 +66,7 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
         request=request,
         weights=names,
         environment=ENVIRONMENT,
+        extra=made_with(request.target),
         figures=figures if request.target else {},
     )
 
@@ -84,9 +84,7 @@ def _traced(jax: Any, function: Function, shapes: Sequence[tuple[tuple[int, ...]
 
 def _compiled(jax: Any, code: Any, device: Any, point: Point) -> dict[str, int | float]:
     """Compile once, so that machine code is kept beside; what the compiler says of it."""
-    begun = time.monotonic()
-    compiled = compile_code(jax, code, device)
-    return figures_of(compiled, point.sizes, time.monotonic() - begun)
+    return figures_of(compile_code(jax, code, device), point.sizes)
 
 
 def _without_writing(exported: Any) -> Any:

@@ -72,7 +72,7 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
         return NO_ROW
     if functional(node.operator).startswith(("aten.index_put.", "aten._unsafe_index_put.")):
         return _masked_put(node, values)
-    if node.operator == "aten.dropout.default" and argument(node, 2, "train", False):
+    if node.operator in ("aten.dropout.default", "aten.feature_dropout.default") and argument(node, 2, "train", False):
         return "it drops at random"
     return ""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from inlay.backends.xla.support import NAME
+from inlay.backends.environment import package_version
+from inlay.backends.xla.support import ENVIRONMENT, NAME
 from inlay.errors import UnsupportedError
 
 TARGETS = {
@@ -19,10 +21,16 @@ _SLICES = {"tpu-v4": "v4:2x2x1", "tpu-v5e": "v5e:2x2", "tpu-v5p": "v5p:2x2x1", "
 """The smallest slice of each generation that the compiler describes; code is for one of its chips."""
 
 
+_NO_HOST = {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_MIN_LOG_LEVEL": "3"}
+"""Without these libtpu complains that it finds no host with chips, which nobody asked for."""
+
+
 def target_device(jax: Any, target: str) -> Any:
     """One chip of a target that need not be here. Raises UnsupportedError with what the compiler's library says."""
     from jax.experimental import topologies
 
+    for name, value in _NO_HOST.items():
+        os.environ.setdefault(name, value)
     try:
         return topologies.get_topology_desc(_SLICES[target], "tpu").devices[0]
     except Exception as error:  # whatever the library raises where it is absent or broken
@@ -32,9 +40,14 @@ def target_device(jax: Any, target: str) -> Any:
         ) from error
 
 
-def figures_of(compiled: Any, sizes: Mapping[str, int], seconds: float) -> dict[str, int | float]:
+def made_with(target: str) -> dict[str, str]:
+    """The compiler of a target's code and its version; nothing for code of this machine."""
+    return {PACKAGE: package_version(PACKAGE, ENVIRONMENT) or "absent"} if target else {}
+
+
+def figures_of(compiled: Any, sizes: Mapping[str, int]) -> dict[str, int | float]:
     """What the compiler says of its code for these sizes: bytes on the chip (arguments hold the weights), FLOPs, and the
-    bytes that it expects to move; and how long it took, which is measured."""
+    bytes that it expects to move."""
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     told = cost[0] if isinstance(cost, list) else cost
     found: dict[str, int | float] = {
@@ -44,7 +57,6 @@ def figures_of(compiled: Any, sizes: Mapping[str, int], seconds: float) -> dict[
         "program bytes": memory.generated_code_size_in_bytes,
         "FLOPs": int(told.get("flops", 0)),
         "bytes accessed": int(told.get("bytes accessed", 0)),
-        "compile seconds": round(seconds, 1),
     }
     at = " ".join(f"{name} {size}" for name, size in sizes.items())
     return {f"{name}, {at}" if at else name: value for name, value in found.items()}

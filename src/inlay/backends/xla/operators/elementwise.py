@@ -315,7 +315,7 @@ def add_quotient(call: Call, x: Value, a: Value, b: Value, *, value: Any = 1) ->
     "aten._to_copy.default", "aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten.to.other", "aten.type_as.default",
     "aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.detach.default", "aten.detach_.default",
     "aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.cpu.default",
-    "prims.convert_element_type.default", "aten.dropout.default", "aten.feature_dropout.default", "aten.native_dropout.default",
+    "prims.convert_element_type.default", "aten.dropout.default", "aten.feature_dropout.default",
 )  # fmt: skip
 def converted(call: Call, x: Value, *_: Any, **__: Any) -> Value:
     """The same values in the dtype of the result; dropout passes its input on in evaluation mode."""
