@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inlay.backends import Executable, backend
-from inlay.errors import ArtifactError
+from inlay.errors import ArtifactError, DeviceError, InlayError
 from inlay.runtime.cache import read_manifest
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 
@@ -22,7 +22,8 @@ def load_stage_executable(
 ) -> Executable:
     """A runnable stage on `threads` threads, weights bound from the map. The caller owns it and closes it.
 
-    Raises ArtifactError where the artifact was made by another backend or for other versions than those here.
+    Raises ArtifactError where the artifact was made by another backend or for other versions than those here, DeviceError
+    that names the backend where its framework does not come up.
     """
     found = backend(backend_name)
     verdict = found.validate(manifest)
@@ -33,7 +34,16 @@ def load_stage_executable(
         raise ArtifactError(
             f"artifact {str(directory)!r} was lowered with {made}, which is not what is here", hint="lower the model again"
         )
-    return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})
+    try:
+        return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})
+    except InlayError:
+        raise
+    except Exception as error:  # process edge: a missing driver, or whatever else a framework raises when it does not come up
+        text = " ".join(str(error).split())[:300]
+        raise DeviceError(
+            f"backend {backend_name} cannot load: its framework failed with {type(error).__name__}: {text}",
+            hint=f"see that {found.available().framework} works in the environment of this backend: `inlay devices`",
+        ) from error
 
 
 def load_executable(

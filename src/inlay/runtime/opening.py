@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inlay.backends import backend
-from inlay.graph import piece_of
+from inlay.graph import Program, piece_of
 from inlay.hardware import Cluster, Device
 from inlay.runtime.build import ARTIFACTS, REFERENCES, Build, BuiltRegion, read_build_weights
 from inlay.runtime.device import PieceConfig, RegionConfig
@@ -85,5 +85,15 @@ def _plan(build: Build, devices: dict[str, list[RegionConfig]], order: tuple[str
         inputs=program.inputs,
         results=tuple(dict.fromkeys(program.outputs)),
         states=program.states,
+        initial=initial_values(program, read_build_weights(build.folder)),
         ranges=program.ranges,
+    )
+
+
+def initial_values(program: Program, weights: WeightMap) -> WeightMap | None:
+    """The first values of a program's states, by their names; None where it has no state."""
+    if not program.states:
+        return None
+    return WeightMap(
+        model_digest=weights.model_digest, weights={state.name: weights.weights[state.name] for state in program.states}
     )

@@ -21,6 +21,7 @@ from inlay.errors import ArtifactError, DeviceError, DeviceLostError, InputError
 from inlay.graph import State, Tensor, solve_sizes
 from inlay.hardware import Cluster
 from inlay.runtime.device import RegionConfig, RunDeviceConfig
+from inlay.specs.artifact import WeightMap
 from inlay.specs.run import DRIVER, Begin, DeviceToDriver, DriverToDevice, Loaded, LoadFailed, RunDone, RunError, StopRuns
 from inlay.transport import (
     CONTROL_FRAME,
@@ -44,13 +45,14 @@ QUIET_SECONDS = 0.2
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a Session runs: regions by device, their order, the program's inputs, results and states, and the least and most
-    of its sizes."""
+    of its sizes. `initial` holds the first value of each state under its name; without it a state begins at zero."""
 
     devices: tuple[tuple[str, tuple[RegionConfig, ...]], ...]
     order: tuple[str, ...]
     inputs: dict[str, Tensor]
     results: tuple[str, ...]
     states: tuple[State, ...] = ()
+    initial: WeightMap | None = None
     ranges: dict[str, tuple[int, int]] = {}
 
 
@@ -76,8 +78,11 @@ class Route:
 class Session:
     """Processes that hold the regions of one program. Use as `with`, or call `close`. One run at a time."""
 
-    def __init__(self, plan: Plan, *, cluster: Cluster, seconds: float = LOAD_SECONDS) -> None:
+    def __init__(
+        self, plan: Plan, *, cluster: Cluster, seconds: float = LOAD_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._plan = plan
+        self._environment = dict(environment or {})
         self._directory = Path(tempfile.mkdtemp(prefix="inlay-run-"))
         self._key = create_key()
         self._door = Door(self._directory / "driver.sock", name=DRIVER, key=self._key, kinds=(STAGE,))
@@ -163,7 +168,13 @@ class Session:
         for device, regions in self._plan.devices:
             held = cluster.device(device)
             config = RunDeviceConfig(
-                device=device, key=self._key, socket=sockets[device], peers=sockets, regions=regions, states=self._plan.states
+                device=device,
+                key=self._key,
+                socket=sockets[device],
+                peers=sockets,
+                regions=regions,
+                states=self._plan.states,
+                initial=self._plan.initial,
             )
             spec = WorkerSpec(
                 name=device,
@@ -172,6 +183,7 @@ class Session:
                 config=msgspec.to_builtins(config, builtin_types=(bytes,)),
                 cores=tuple(core for core in held.cores if core in os.sched_getaffinity(0)),
                 threads=max(1, len(held.cores)),
+                environment=self._environment,
             )
             self._workers[device] = start(spec)
             self._door.connect(device, Path(sockets[device]), kind=STAGE, seconds=LOAD_SECONDS)
