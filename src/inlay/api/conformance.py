@@ -16,15 +16,18 @@ def conform(
     *,
     full: bool = False,
     sections: Sequence[str] = (),
+    only: Sequence[str] = (),
     seconds: float | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Try a backend against PyTorch: a fixed sample that ends within 200 seconds on two cores, or everything.
 
-    `sections` limits what is tried, `seconds` when to begin nothing new. Raises InputError for unknown names,
+    `sections` limits what is tried, `only` the samples to cases that hold one of these texts, `seconds` when to begin
+    nothing new. Raises InputError for unknown names,
     UnsupportedError for a backend that is not available here.
     """
-    return run_kit(backend, full=full, sections=sections, seconds=seconds, cache=Cache.default(), progress=progress)
+    cache = Cache.default()
+    return run_kit(backend, full=full, sections=sections, only=only, seconds=seconds, cache=cache, progress=progress)
 
 
 def read_report(path: str | Path) -> Report:

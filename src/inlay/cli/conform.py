@@ -26,6 +26,7 @@ def conform(
     backend: Annotated[str, typer.Argument(help="the backend to try, as `inlay devices` lists it")],
     full: Annotated[bool, typer.Option("--full", help="everything, for a report that is published")] = False,
     section: Annotated[list[str] | None, typer.Option(help="try this section only; may be given several times")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="only samples whose case holds this text, such as softmax")] = None,
     seconds: Annotated[float | None, typer.Option(help="begin nothing new after so many seconds")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="write the signed report into this file")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
@@ -37,7 +38,7 @@ def conform(
     if seconds is not None and seconds <= 0:
         raise InputError(f"--seconds is {seconds:g}, expected more than 0", hint="leave it out for the default")
     with ended_by_signals(), progress_bar() as tell:
-        report = run_conform(backend, full=full, sections=section or (), seconds=seconds, progress=tell)
+        report = run_conform(backend, full=full, sections=section or (), only=only or (), seconds=seconds, progress=tell)
     text = dump_report(report)
     if output is not None:
         output.write_text(text)

@@ -30,6 +30,7 @@ OUTCOMES = ("passed", "failed", "unsupported", "skipped")
 NEEDED = tuple(section for section in SECTIONS if section != "broken driver")
 """Sections in which something must have passed. A backend without a driver of its own has none that could break."""
 CONFORMANT, NOT_CONFORMANT, PARTIAL = "conformant", "not conformant", "partial"
+FULL, SAMPLE, CHOSEN = "full", "sample", "chosen"
 
 
 class Case(msgspec.Struct, frozen=True, array_like=True):
@@ -64,8 +65,11 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole report. `kind` is "full" or "sample"; `filters` maps each reason for which the kit leaves samples of PyTorch's
-    out to their number; `machine` holds facts and no paths; `digest` is the sha256 over everything else."""
+    """A whole report.
+
+    `kind` is "full", "sample", or "chosen" where only chosen cases were tried; `filters` maps each reason for which the kit
+    leaves samples of PyTorch's out to their number; `machine` holds facts and no paths; `digest` is the sha256 over all else.
+    """
 
     backend: str
     kind: str
@@ -107,16 +111,18 @@ def judge(report: Report) -> tuple[str, tuple[str, ...]]:
         failed = [case.name for case in cases if case.outcome == "failed"]
         if failed:
             because.append(f"{section}: {len(failed)} failed, the first is {failed[0]}")
-        if section in NEEDED and not any(case.outcome in ("passed", "failed") for case in cases):
+        if report.kind != CHOSEN and section in NEEDED and not any(case.outcome in ("passed", "failed") for case in cases):
             because.append(f"{section}: nothing passed")
-    whole = [section for section in SECTIONS if section not in report.sections]
-    if "numerics" in report.sections and report.coverage.share < GOAL:
+    absent = [section for section in SECTIONS if section not in report.sections]
+    if report.kind == CHOSEN:
+        absent.append("cases that were not chosen")
+    elif "numerics" in report.sections and report.coverage.share < GOAL:
         told = f"{report.coverage.passed} of {report.coverage.operators}"
         because.append(f"coverage: {told} operators of the models, expected at least {GOAL:.0%}")
     if because:
         return NOT_CONFORMANT, tuple(because)
-    if whole:
-        return PARTIAL, (f"not tried: {', '.join(whole)}",)
+    if absent:
+        return PARTIAL, (f"not tried: {', '.join(absent)}",)
     return CONFORMANT, ()
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from inlay.errors import ArtifactError
 from inlay.specs.conformance import (
+    CHOSEN,
     CONFORMANT,
     NOT_CONFORMANT,
     PARTIAL,
@@ -89,6 +90,15 @@ def test_a_run_of_some_sections_is_at_best_partial_and_still_fails_by_a_failure(
     some = {"state": report().sections["state"]}
     assert sign(report(sections=some)).verdict == PARTIAL
     assert sign(report(sections={"state": (Case("ten steps", "failed", reason="lost"),)})).verdict == NOT_CONFORMANT
+
+
+def test_chosen_cases_are_at_best_partial_whatever_they_cover() -> None:
+    nothing = measure_coverage(COUNTS, {})
+    assert sign(report(kind=CHOSEN, coverage=nothing)).verdict == PARTIAL
+    assert (
+        sign(report(kind=CHOSEN, sections=with_section("numerics", Case("x", "failed", reason="wrong")))).verdict
+        == NOT_CONFORMANT
+    )
 
 
 def test_a_backend_without_a_driver_that_could_break_is_conformant_all_the_same() -> None:

@@ -16,9 +16,7 @@ from inlay_newchip.support import NAME, PACKAGES, RULES
 class NewChipBackend:
     """See inlay.backends.seam."""
 
-    name = NAME
-    dynamic = False
-    lowered_with = PACKAGES
+    name, dynamic, lowered_with = NAME, False, PACKAGES
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)

@@ -12,7 +12,7 @@ import torch
 from inlay.errors import OutOfMemoryError
 from inlay_newchip.support import NAME
 
-LINE = 64  # every range begins at a multiple of so many bytes and has a power of two of them
+LINE = 64  # every range begins at a multiple of so many bytes
 
 
 class Memory:
@@ -34,7 +34,7 @@ class Memory:
             self._end += wanted
         address = self._free[wanted].pop()
         self._bytes[address : address + wanted] = 0
-        return Range(self, address, self._free[wanted])
+        return Range(address, self._free[wanted])
 
     def copy_in(self, address: int, data: np.ndarray[Any, Any]) -> None:
         """From the host."""
@@ -53,6 +53,6 @@ class Memory:
 class Range:
     """An address, given back with its last reference."""
 
-    def __init__(self, memory: Memory, address: int, free: list[int]) -> None:
-        self.memory, self.address = memory, address
+    def __init__(self, address: int, free: list[int]) -> None:
+        self.address = address
         weakref.finalize(self, free.append, address)

@@ -25,45 +25,45 @@ from inlay_newchip.chip import Memory, Range
 from inlay_newchip.lower import GRAPH_FILE
 from inlay_newchip.support import NAME
 
-DEFAULT_MEMORY = 1 << 30
-
-
-def lanes(dim: int) -> int:
-    return -(-dim // 16) * 16
+DEFAULT_MEMORY, LANES = 1 << 30, 16
 
 
 class ChipBuffer:
     """A Buffer (see the seam) at an address. `kv` ports have the chip's own layout."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, held: Range, *, kv: bool, offset: int = 0) -> None:
-        self.shape, self.dtype, self._held, self._kv, self._offset = shape, dtype, held, kv, offset
+    def __init__(
+        self, shape: tuple[int, ...], dtype: str, memory: Memory, *, kv: bool, held: Range | None = None, offset: int = 0
+    ) -> None:
+        self.shape, self.dtype, self._memory, self._kv, self._offset = shape, dtype, memory, kv, offset
+        self._held = held or memory.take(size_of(shape, dtype, kv=kv))
 
     def stored(self) -> torch.Tensor:
         """The chip's view of the values, in the logical layout."""
         dtype, at = getattr(torch, self.dtype), self._held.address + self._offset
         if not self._kv:
-            return self._held.memory.operand(at, dtype, self.shape)
+            return self._memory.operand(at, dtype, self.shape)
         rows, heads, tokens, dim = self.shape
-        return self._held.memory.operand(at, dtype, (rows, tokens, heads, lanes(dim)))[..., :dim].transpose(1, 2)
+        return self._memory.operand(at, dtype, (rows, tokens, heads, -(-dim // LANES) * LANES))[..., :dim].transpose(1, 2)
 
     def write(self, array: Array, at: tuple[int, ...] = ()) -> None:
-        place, memory = region_of(self.shape, array.shape, at), self._held.memory
-        staged = memory.take(array.nbytes)
-        memory.copy_in(staged.address, array)
-        self.stored()[place] = memory.operand(staged.address, getattr(torch, self.dtype), array.shape)
+        staged = self._memory.take(array.nbytes)
+        self._memory.copy_in(staged.address, array)
+        self.stored()[region_of(self.shape, array.shape, at)] = self._memory.operand(
+            staged.address, getattr(torch, self.dtype), array.shape
+        )
 
     def read(self, at: tuple[slice, ...] = ()) -> Array:
-        part, memory = self.stored()[at], self._held.memory
-        staged = memory.take(part.numel() * part.element_size())
+        part, memory = self.stored()[at], self._memory
+        staged = memory.take(size := part.numel() * part.element_size())
         memory.operand(staged.address, part.dtype, tuple(part.shape)).copy_(part)
-        kind = numpy_dtype(self.dtype)
-        return memory.copy_out(staged.address, part.numel() * kind.itemsize).view(kind).reshape(tuple(part.shape))
+        return memory.copy_out(staged.address, size).view(numpy_dtype(self.dtype)).reshape(tuple(part.shape))
 
     def rows(self, first: int, count: int) -> ChipBuffer:
         if not 0 <= first <= first + count <= self.shape[0]:
             raise DeviceError(f"rows {first}..{first + count} of a buffer of {self.shape[0]}, expected them inside it")
         skipped = size_of((first, *self.shape[1:]), self.dtype, kv=self._kv)
-        return ChipBuffer((count, *self.shape[1:]), self.dtype, self._held, kv=self._kv, offset=self._offset + skipped)
+        shape, offset = (count, *self.shape[1:]), self._offset + skipped
+        return ChipBuffer(shape, self.dtype, self._memory, kv=self._kv, held=self._held, offset=offset)
 
     def place(self, source: Buffer, *, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int]) -> None:
         assert isinstance(source, ChipBuffer)
@@ -75,7 +75,7 @@ class ChipBuffer:
 
 
 def size_of(shape: tuple[int, ...], dtype: str, *, kv: bool) -> int:
-    return math.prod((*shape[:-1], lanes(shape[-1])) if kv else shape) * numpy_dtype(dtype).itemsize
+    return math.prod((*shape[:-1], -(-shape[-1] // LANES) * LANES) if kv else shape) * numpy_dtype(dtype).itemsize
 
 
 class Interpreter(torch.fx.Interpreter):
@@ -105,15 +105,14 @@ class ChipExecutable:
         self._interpreter = Interpreter(graph)
         self._interpreter.memory = memory
         self._queue, self._fence = ThreadPoolExecutor(1, "newchip"), Future[None]()
-        self._weights = []
-        for array in weights:
-            self._weights.append(self._place(array.shape, array.dtype.name))
-            self._weights[-1].write(array)
+        self._weights = [ChipBuffer(array.shape, array.dtype.name, memory, kv=False) for array in weights]
+        for buffer, array in zip(self._weights, weights, strict=True):
+            buffer.write(array)
         self._bound: list[ChipBuffer | None] = [None] * len(self._ports)
 
     def allocate(self, port: int, shape: tuple[int, ...]) -> ChipBuffer:
         check_shape(self._ports[port], shape)
-        return self._place(shape, self._ports[port].dtype, kv=port in self._kv)
+        return ChipBuffer(shape, self._ports[port].dtype, self._memory, kv=port in self._kv)
 
     def bind(self, port: int, buffer: Buffer) -> None:
         if not isinstance(buffer, ChipBuffer):
@@ -144,9 +143,6 @@ class ChipExecutable:
         self._queue.shutdown()
         self._weights, self._bound = [], [None] * len(self._ports)
 
-    def _place(self, shape: tuple[int, ...], dtype: str, *, kv: bool = False) -> ChipBuffer:
-        return ChipBuffer(shape, dtype, self._memory.take(size_of(shape, dtype, kv=kv)), kv=kv)
-
     def _compute(self) -> None:
         count = len(self.inputs)
         given = [buffer.stored() for buffer in (*self._weights, *self._bound[:count]) if buffer is not None]
@@ -161,10 +157,9 @@ def load(
     directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
 ) -> ChipExecutable:
     """Copy the weights onto the chip. The option `memory` is the chip's size in bytes."""
-    for key, value in options.items():
-        if key != "memory" or not value.isdigit():
-            raise InputError(f"{NAME} option {key} = {value!r}, expected memory = a number of bytes")
+    if set(options) - {"memory"} or not options.get("memory", "1").isdigit():
+        raise InputError(f"{NAME} options are {dict(options)}, expected memory = a number of bytes")
     torch.set_num_threads(threads)
-    memory = Memory(int(options.get("memory", DEFAULT_MEMORY)))
     arrays = list(map_weights(weights, names=manifest.weights).values())
-    return ChipExecutable(load_exported(directory / GRAPH_FILE).graph_module, arrays, memory, manifest)
+    graph = load_exported(directory / GRAPH_FILE).graph_module
+    return ChipExecutable(graph, arrays, Memory(int(options.get("memory", DEFAULT_MEMORY))), manifest)

@@ -1,6 +1,6 @@
 """A torch door: the compile process of the kit. It lowers units as `inlay compile` lowers blocks, by the same function.
 
-Units of one program are lowered together; where that fails they are halved, so that each fault is told of one unit.
+Units of one program are lowered together; where that fails they are parted, so that each fault is told of one unit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from inlay.graph.capture import load_exported, with_weights
 from inlay.runtime.cache import Cache
 from inlay.runtime.compile import lower_piece, torch_tensor
 from inlay.runtime.conformance.jobs import Job, serve
-from inlay.runtime.conformance.units import Unit, piece_of_units
+from inlay.runtime.conformance.units import Unit, operators_of, piece_of_units
 from inlay.runtime.obtain import request_for
 from inlay.runtime.store import GRAPH_FILE, StoredProgram, read_program, read_weights
 from inlay.runtime.weights import map_weights
@@ -59,8 +59,16 @@ class _Program:
             reason = f"lower raised {type(error).__name__}, expected UnsupportedError: {text}"
         if not reason or len(units) == 1:
             return [{"units": names, "key": key, "reason": reason, "seconds": round(seconds, 2)}]
+        return [item for part in self._parted(units, reason) for item in self.lower(part)]
+
+    def _parted(self, units: list[Unit], reason: str) -> list[list[Unit]]:
+        """Each unit with an operator that the reason names alone, the others together; halves where it names none or all."""
+        program = self._stored.cut.program
+        named = [unit for unit in units if any(name.rpartition(".")[0] in reason for name in operators_of(program, unit))]
+        if named and len(named) < len(units):
+            return [[unit for unit in units if unit not in named], *([unit] for unit in named)]
         half = len(units) // 2
-        return self.lower(units[:half]) + self.lower(units[half:])
+        return [units[:half], units[half:]]
 
     def lower_blocks(self, first: int, end: int) -> dict[str, Any]:
         """These blocks as one piece."""

@@ -65,12 +65,13 @@ class _Set:
         return f"{self.group.name}-{told}"
 
 
-def gather(world: World, *, full: bool, progress: Progress) -> list[Gathered]:
-    """All samples of PyTorch's and of the models' calls, captured: from the cache where they were before."""
+def gather(world: World, *, full: bool, only: Sequence[str] = (), progress: Progress) -> list[Gathered]:
+    """All samples of PyTorch's and of the models' calls, captured: from the cache where they were before. `only` limits them
+    to cases that hold one of these texts."""
     kind = "full" if full else "sample"
     cases = world.kept(f"cases-{kind}", lambda: _listed(world, kind, progress))["cases"]
     calls = list(call_names())
-    every = [*calls, *cases]
+    every = [case for case in (*calls, *cases) if not only or any(text in case for text in only)]
     size = TOGETHER // 2 if full else TOGETHER
     jobs = []
     for at in range(0, len(every), size):

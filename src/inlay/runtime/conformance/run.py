@@ -23,7 +23,7 @@ from inlay.runtime.conformance.tally import support_of
 from inlay.runtime.conformance.trials import FULL_ONLY, PAIRS, ROWS, SAMPLED, STATEFUL, side_name
 from inlay.runtime.conformance.world import World
 from inlay.runtime.conformance.zoo import operator_counts
-from inlay.specs.conformance import SECTIONS, Case, Report, measure_coverage, sign
+from inlay.specs.conformance import CHOSEN, FULL, SAMPLE, SECTIONS, Case, Report, measure_coverage, sign
 
 SAMPLE_SECONDS = 170.0
 """After which a sample begins nothing new."""
@@ -37,11 +37,13 @@ def conform(
     *,
     full: bool = False,
     sections: Sequence[str] = (),
+    only: Sequence[str] = (),
     cache: Cache,
     seconds: float | None = None,
     progress: Progress = lambda text: None,
 ) -> Report:
-    """Try a backend and judge it; `sections` limits what is tried, and the verdict is then "partial" at best.
+    """Try a backend and judge it. `sections` limits what is tried, `only` the samples to those of cases that hold one of
+    these texts; the verdict is then "partial" at best.
 
     A sample ends after `seconds` (SAMPLE_SECONDS by default): what was not reached is skipped, with that reason. Raises
     InputError for an unknown backend or section, UnsupportedError for a backend that is not available here.
@@ -52,7 +54,7 @@ def conform(
     scratch = Path(tempfile.mkdtemp(prefix="inlay-conform-"))
     try:
         world = World(backend=found, cache=cache, scratch=scratch, deadline=deadline)
-        return _Run(world, full=full, wanted=wanted, progress=progress, begun=begun).report()
+        return _Run(world, full=full, wanted=wanted, only=only, progress=progress, begun=begun).report()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -75,8 +77,11 @@ def _checked(name: str, sections: Sequence[str]) -> tuple[Backend, tuple[str, ..
 class _Run:
     """The sections of one run as they are done."""
 
-    def __init__(self, world: World, *, full: bool, wanted: tuple[str, ...], progress: Progress, begun: float) -> None:
+    def __init__(
+        self, world: World, *, full: bool, wanted: tuple[str, ...], only: Sequence[str], progress: Progress, begun: float
+    ) -> None:
         self._world, self._full, self._wanted, self._progress, self._begun = world, full, wanted, progress, begun
+        self._only = only
         self._sections: dict[str, tuple[Case, ...]] = {}
         self._numbers = Numbers()
         self._programs: dict[str, bool] = {}
@@ -86,9 +91,8 @@ class _Run:
         """Everything, signed."""
         self._whole_programs()
         if {"capability", "numerics"} & set(self._wanted):
-            self._numbers = try_samples(
-                self._world, gather(self._world, full=self._full, progress=self._progress), progress=self._progress
-            )
+            gathered = gather(self._world, full=self._full, only=self._only, progress=self._progress)
+            self._numbers = try_samples(self._world, gathered, progress=self._progress)
             self._note("numerics", cases_of(self._numbers))
             self._note("capability", capability_cases(self._numbers, self._refused))
         world, here = self._world, self._world.backend.available()
@@ -101,7 +105,7 @@ class _Run:
         return sign(
             Report(
                 backend=world.backend.name,
-                kind="full" if self._full else "sample",
+                kind=CHOSEN if self._only else FULL if self._full else SAMPLE,
                 framework=here.framework,
                 framework_version=here.version,
                 inlay=inlay_facts(),
