@@ -31,6 +31,8 @@ NEEDED = tuple(section for section in SECTIONS if section != "broken driver")
 """Sections in which something must have passed. A backend without a driver of its own has none that could break."""
 CONFORMANT, NOT_CONFORMANT, PARTIAL = "conformant", "not conformant", "partial"
 FULL, SAMPLE, CHOSEN = "full", "sample", "chosen"
+NOT_REACHED = "not reached within the time"
+"""The reason of cases that a run had no time for: what they would have shown is open, so the verdict is at best "partial"."""
 
 
 class Case(msgspec.Struct, frozen=True, array_like=True):
@@ -105,22 +107,25 @@ def measure_coverage(counts: Mapping[str, int], support: Mapping[str, OperatorSu
 
 
 def judge(report: Report) -> tuple[str, tuple[str, ...]]:
-    """The verdict and what it rests on. A report that lacks sections is never "conformant", at best "partial"."""
-    because = []
+    """The verdict and what it rests on. A report that lacks sections or cases is never "conformant", at best "partial"."""
+    because, wanting = [], []
     for section, cases in report.sections.items():
         failed = [case.name for case in cases if case.outcome == "failed"]
         if failed:
             because.append(f"{section}: {len(failed)} failed, the first is {failed[0]}")
-        if report.kind != CHOSEN and section in NEEDED and not any(case.outcome in ("passed", "failed") for case in cases):
-            because.append(f"{section}: nothing passed")
+        if section in NEEDED and not any(case.outcome in ("passed", "failed") for case in cases):
+            wanting.append(f"{section}: nothing passed")
+    if "numerics" in report.sections and report.coverage.share < GOAL:
+        told = f"{report.coverage.passed} of {report.coverage.operators}"
+        wanting.append(f"coverage: {told} operators of the models, expected at least {GOAL:.0%}")
     absent = [section for section in SECTIONS if section not in report.sections]
     if report.kind == CHOSEN:
         absent.append("cases that were not chosen")
-    elif "numerics" in report.sections and report.coverage.share < GOAL:
-        told = f"{report.coverage.passed} of {report.coverage.operators}"
-        because.append(f"coverage: {told} operators of the models, expected at least {GOAL:.0%}")
-    if because:
-        return NOT_CONFORMANT, tuple(because)
+    late = sum(case.reason == NOT_REACHED for cases in report.sections.values() for case in cases)
+    if late:
+        absent.append(f"{late} cases for which there was no time")
+    if because or (wanting and not late and report.kind != CHOSEN):
+        return NOT_CONFORMANT, (*because, *wanting)
     if absent:
         return PARTIAL, (f"not tried: {', '.join(absent)}",)
     return CONFORMANT, ()

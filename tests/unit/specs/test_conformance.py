@@ -10,6 +10,7 @@ from inlay.specs.conformance import (
     CHOSEN,
     CONFORMANT,
     NOT_CONFORMANT,
+    NOT_REACHED,
     PARTIAL,
     REPORT_VERSION,
     SECTIONS,
@@ -99,6 +100,12 @@ def test_chosen_cases_are_at_best_partial_whatever_they_cover() -> None:
         sign(report(kind=CHOSEN, sections=with_section("numerics", Case("x", "failed", reason="wrong")))).verdict
         == NOT_CONFORMANT
     )
+
+
+def test_what_there_was_no_time_for_leaves_the_verdict_open() -> None:
+    late = with_section("numerics", Case("a", "passed"), Case("b", "skipped", reason=NOT_REACHED))
+    assert sign(report(sections=late, coverage=measure_coverage(COUNTS, {}))).verdict == PARTIAL
+    assert sign(report(sections={**late, "state": (Case("c", "failed", reason="lost"),)})).verdict == NOT_CONFORMANT
 
 
 def test_a_backend_without_a_driver_that_could_break_is_conformant_all_the_same() -> None:

@@ -104,7 +104,7 @@ def _without_last_weights(item: Prepared) -> tuple[Prepared, str]:
         for key, value in item.weights.weights.items()
     }
     changed = WeightMap(model_digest=item.weights.model_digest, weights=weights)
-    return Prepared(item.subject, item.stored, changed, blocks=item.blocks, whole=item.whole), "gone"
+    return Prepared(item.subject, item.stored, changed, runs=item.runs, whole=item.whole), "gone"
 
 
 def _children() -> set[int]:

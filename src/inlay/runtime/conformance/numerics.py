@@ -22,11 +22,10 @@ from inlay.runtime.conformance.units import Gathered, Group, Unit, load_values, 
 from inlay.runtime.conformance.world import World
 from inlay.runtime.conformance.zoo import call_names
 from inlay.runtime.store import piece_weights, read_program, read_weights
-from inlay.specs.conformance import Case
+from inlay.specs.conformance import NOT_REACHED, Case
 
-TOGETHER = 16
-"""Samples in one captured program."""
-NOT_REACHED = "not reached within the time of the sample"
+TOGETHER, FULL_TOGETHER = 32, 8
+"""Cases whose samples are captured in one program: one sample each, or two in a full run."""
 Progress = Callable[[str], None]
 
 
@@ -72,7 +71,7 @@ def gather(world: World, *, full: bool, only: Sequence[str] = (), progress: Prog
     cases = world.kept(f"cases-{kind}", lambda: _listed(world, kind, progress))["cases"]
     calls = list(call_names())
     every = [case for case in (*calls, *cases) if not only or any(text in case for text in only)]
-    size = TOGETHER // 2 if full else TOGETHER
+    size = FULL_TOGETHER if full else TOGETHER
     jobs = []
     for at in range(0, len(every), size):
         part = every[at : at + size]

@@ -23,7 +23,7 @@ from inlay.runtime.opening import initial_values
 from inlay.runtime.session import Plan, Session
 from inlay.runtime.store import StoredProgram, piece_weights, read_program, read_weights
 from inlay.specs.artifact import WeightMap
-from inlay.specs.conformance import Case
+from inlay.specs.conformance import NOT_REACHED, Case
 
 SESSIONS = 2
 """Opened side by side at most."""
@@ -32,14 +32,16 @@ Progress = Callable[[str], None]
 
 @dataclass(slots=True)
 class Prepared:
-    """A subject that was lowered, or why not. `blocks` are the artifacts of its blocks, `whole` the one of all of it."""
+    """A subject that was lowered, or why not. `runs` are the pieces (first and end block) that are opened, with artifacts;
+    `whole` is the artifact of all of it in one piece."""
 
     subject: Subject
     stored: StoredProgram
     weights: WeightMap
     unsupported: str = ""
     failed: str = ""
-    blocks: list[str] = field(default_factory=list)
+    late: bool = False
+    runs: dict[tuple[int, int], str] = field(default_factory=dict)
     whole: str = ""
 
     @property
@@ -48,6 +50,8 @@ class Prepared:
 
     def case(self, name: str) -> Case:
         """The case of this name where it is not usable."""
+        if self.late:
+            return Case(name, "skipped", reason=NOT_REACHED)
         return Case(name, "unsupported" if self.unsupported else "failed", reason=self.unsupported or self.failed)
 
     def piece(self) -> Piece:
@@ -55,8 +59,8 @@ class Prepared:
         return piece_of(self.stored.cut, 0, len(self.stored.cut.blocks))
 
 
-def prepare(world: World, names: Sequence[str], *, progress: Progress) -> dict[str, Prepared]:
-    """The subjects of these names, captured and lowered, or with a reason."""
+def prepare(world: World, names: Sequence[str], *, cut: bool, progress: Progress) -> dict[str, Prepared]:
+    """The subjects of these names, captured and lowered, or with a reason. With `cut` they are opened block by block."""
     missing = [name for name in names if not world.has(f"example-{name}")]
     jobs = [{"name": f"example-{name}", "example": name, "stage": False} for name in missing]
     found = world.capture(jobs, done=lambda count: progress(f"capture programs: {count} of {len(jobs)}"))
@@ -70,7 +74,7 @@ def prepare(world: World, names: Sequence[str], *, progress: Progress) -> dict[s
         folder = Path(subject.folder)
         prepared[name] = Prepared(subject, read_program(folder), read_weights(folder))
         prepared[name].unsupported = _refused(world, prepared[name].stored.cut.program)
-    _lower(world, [item for item in prepared.values() if item.usable], progress)
+    _lower(world, [item for item in prepared.values() if item.usable], cut, progress)
     return prepared
 
 
@@ -82,25 +86,34 @@ def _refused(world: World, program: Program) -> str:
     return f"{known[refused[0].node].operator}: {refused[0].reason}" if refused else ""
 
 
-def _lower(world: World, items: Sequence[Prepared], progress: Progress) -> None:
+def _lower(world: World, items: Sequence[Prepared], cut: bool, progress: Progress) -> None:
     jobs = []
     for item in items:
-        count = len(item.stored.cut.blocks)
-        pieces = [*([at, at + 1] for at in range(count)), *([[0, count]] if count > 1 else [])]
-        jobs.append({"name": item.subject.name, "folder": item.subject.folder, "pieces": pieces})
+        jobs.append({"name": item.subject.name, "folder": item.subject.folder, "pieces": _pieces(item, cut)})
     total = len(jobs)
     found = world.jobs(
         "inlay.runtime.conformance.lowering:main", jobs, done=lambda count: progress(f"lower programs: {count} of {total}")
     )
     for item in items:
-        result = found.get(item.subject.name, {"lost": "not reached within the time of the sample"})
+        result = found.get(item.subject.name, {"lost": NOT_REACHED})
         if reason := described(result):
-            item.failed = f"lower: {reason}"
+            item.failed, item.late = f"lower: {reason}", reason == NOT_REACHED
             continue
         reasons = [piece["reason"] for piece in result["pieces"] if piece["reason"]]
-        keys = [piece["key"] for piece in result["pieces"]]
+        found_runs = {(piece["first"], piece["end"]): piece["key"] for piece in result["pieces"]}
         item.failed = f"lower: {reasons[0]}" if reasons else ""
-        item.blocks, item.whole = keys[: len(item.stored.cut.blocks)], keys[-1]
+        item.whole = found_runs[0, len(item.stored.cut.blocks)]
+        item.runs = {(first, end): found_runs[first, end] for first, end in _opened(item, cut)}
+
+
+def _opened(item: Prepared, cut: bool) -> list[tuple[int, int]]:
+    count = len(item.stored.cut.blocks)
+    return [(at, at + 1) for at in range(count)] if cut else [(0, count)]
+
+
+def _pieces(item: Prepared, cut: bool) -> list[tuple[int, int]]:
+    """All that is lowered of a subject: what is opened, and the whole."""
+    return list(dict.fromkeys([*_opened(item, cut), (0, len(item.stored.cut.blocks))]))
 
 
 def open_subject(world: World, item: Prepared, *, environment: Mapping[str, str] | None = None) -> Session:
@@ -108,11 +121,11 @@ def open_subject(world: World, item: Prepared, *, environment: Mapping[str, str]
     cluster = probe()
     device = next(iter(cluster.devices))
     pieces = []
-    for at, key in enumerate(item.blocks):
-        piece = piece_of(item.stored.cut, at, at + 1)
+    for (first, end), key in item.runs.items():
+        piece = piece_of(item.stored.cut, first, end)
         pieces.append(
             PieceConfig(
-                name=item.stored.cut.blocks[at].name,
+                name=item.stored.cut.blocks[first].name,
                 directory=str(world.cache.artifact(key)),
                 weights=piece_weights(item.weights, piece),
                 inputs=piece.inputs,
@@ -181,5 +194,5 @@ def case_of(name: str, found: Sequence[tuple[float, str]]) -> Case:
 def job_result(result: Mapping[str, Any] | None, run: int = 0) -> str:
     """What went wrong with one run of an executing job."""
     if result is None:
-        return "not reached within the time of the sample"
+        return NOT_REACHED
     return described(result) or described(result["runs"][run])

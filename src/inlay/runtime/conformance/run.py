@@ -16,14 +16,14 @@ from inlay.runtime.cache import Cache
 from inlay.runtime.conformance.broken import try_broken
 from inlay.runtime.conformance.facts import inlay_facts, machine_facts
 from inlay.runtime.conformance.files import try_cache, try_files
-from inlay.runtime.conformance.numerics import NOT_REACHED, Numbers, cases_of, gather, try_samples
+from inlay.runtime.conformance.numerics import Numbers, cases_of, gather, try_samples
 from inlay.runtime.conformance.programs import Prepared, prepare
 from inlay.runtime.conformance.sections import try_programs, try_stages, try_states
 from inlay.runtime.conformance.tally import support_of
 from inlay.runtime.conformance.trials import FULL_ONLY, PAIRS, ROWS, SAMPLED, STATEFUL, side_name
 from inlay.runtime.conformance.world import World
 from inlay.runtime.conformance.zoo import operator_counts
-from inlay.specs.conformance import CHOSEN, FULL, SAMPLE, SECTIONS, Case, Report, measure_coverage, sign
+from inlay.specs.conformance import CHOSEN, FULL, NOT_REACHED, SAMPLE, SECTIONS, Case, Report, measure_coverage, sign
 
 SAMPLE_SECONDS = 170.0
 """After which a sample begins nothing new."""
@@ -132,7 +132,7 @@ class _Run:
         names = list(dict.fromkeys([*plain, *stateful, *files, *sides]))
         if not names:
             return
-        prepared = prepare(world, names, progress=progress)
+        prepared = prepare(world, names, cut=self._full, progress=progress)
         if plain:
             models, shapes = try_programs(world, {name: prepared[name] for name in plain}, progress=progress)
             self._note("models", [*models, *(try_stages(world, progress=progress) if "models" in wanted else [])])
