@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PORT ?= 0
 ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 
-.PHONY: demo test check tokens handoff overlap conformance text bench setup clean
+.PHONY: demo test check tokens handoff overlap conformance reports text bench setup clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,12 @@ overlap: setup
 
 conformance: setup
 	$(BIN)/python -m pytest tests/conformance -s
+
+# The signed reports that docs/reference/support.md is made of; hours on two cores.
+reports: setup
+	for backend in reference contrary openvino onnxruntime inductor; do \
+	  $(BIN)/inlay conform $$backend --full -o docs/conformance/$$backend.json; done
+	$(BIN)/python docs/generate.py
 
 text: setup
 	$(BIN)/python demo/train.py evaluate

@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
+import warnings
 from pathlib import Path
 from typing import Any
 
+import model_zoo
+import torch
+import torch.utils._pytree as pytree
+import transformers  # noqa: F401  # so that no process of a model has to
 from measuring import say
 from model_zoo import ZOO
+
+from inlay.errors import InlayError
+from inlay.graph.capture import capture
+from inlay.runtime.compile import check_built
 
 TARGET = Path(__file__).parents[1] / "src" / "inlay" / "runtime" / "conformance" / "operators.json"
 
@@ -26,45 +34,50 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", nargs="*", default=[], help="names of the zoo")
     options.add_argument("--seconds", type=float, default=300.0, help="limit for one model")
-    options.add_argument("--one", default="", help="print the operators of one model as JSON (what each process does)")
     given = options.parse_args()
-    if given.one:
-        import model_zoo
-
-        print(json.dumps(operators_of(given.one, getattr(model_zoo, given.one))))
-        return
     found: dict[str, dict[str, Any]] = {}
     models, absent = [], {}
     for name in given.only or [name for name, entry in ZOO.items() if not entry.refused]:
-        try:
-            items = one(name, given.seconds)
-        except RuntimeError as error:
-            absent[name] = str(error)
-            say(f"{name}: {error}")
+        items, reason = one(name, given.seconds)
+        if reason:
+            absent[name] = reason
+            say(f"{name}: {reason}")
             continue
         models.append(name)
         for operator, item in items.items():
             merge(found, operator, item)
         say(f"{name}: {len(items)} operators, {len(found)} in all")
-    text = {"models": models, "absent": absent, "operators": dict(sorted(found.items()))}
-    rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in text["operators"].items())
+    rows = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(found.items()))
     head = json.dumps({"models": models, "absent": absent})[1:-1]
     TARGET.write_text(f'{{{head}, "operators": {{\n{rows}\n}}}}\n')
     say(f"{len(found)} operators of {len(models)} models in {TARGET.name}")
 
 
-def one(name: str, seconds: float) -> dict[str, Any]:
-    """The operators of one model, from a process of its own. Raises RuntimeError with the reason."""
-    command = [sys.executable, __file__, "--one", name]
+def one(name: str, seconds: float) -> tuple[dict[str, Any], str]:
+    """The operators of one model, from a process of its own that begins with everything imported; or why there are none."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=tell, args=(name, there))
+    process.start()
+    there.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"not done within {seconds:.0f} s") from error
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200])
-    parsed: dict[str, Any] = json.loads(lines[-1])
-    return parsed
+        if not here.poll(seconds):
+            return {}, f"not done within {seconds:.0f} s"
+        found: tuple[dict[str, Any], str] = here.recv()
+        return found
+    except EOFError:
+        return {}, "its process ended"
+    finally:
+        process.kill()
+        process.join()
+
+
+def tell(name: str, pipe: Any) -> None:
+    """What each process does."""
+    warnings.simplefilter("ignore")
+    try:
+        pipe.send((operators_of(name, getattr(model_zoo, name)), ""))
+    except InlayError as error:
+        pipe.send(({}, error.message[:200]))
 
 
 def merge(found: dict[str, dict[str, Any]], operator: str, item: dict[str, Any]) -> None:
@@ -78,12 +91,6 @@ def merge(found: dict[str, dict[str, Any]], operator: str, item: dict[str, Any])
 
 def operators_of(name: str, builder: Any) -> dict[str, Any]:
     """Every operator of one model: how many nodes, and the smallest call of it."""
-    import torch
-    import torch.utils._pytree as pytree
-
-    from inlay.graph.capture import capture
-    from inlay.runtime.compile import check_built
-
     built = check_built(builder(), name)
     captured = capture(built["model"], built["args"], built["kwargs"], dynamic=built["dynamic"], name=name)
     found: dict[str, dict[str, Any]] = {}
@@ -115,8 +122,6 @@ def operators_of(name: str, builder: Any) -> dict[str, Any]:
 
 def described(value: Any) -> Any:
     """An argument as plain data: tensors by dtype, shape, and least and most of their values."""
-    import torch
-
     match value:
         case torch.Tensor():
             finite = value[torch.isfinite(value)] if value.is_floating_point() else value

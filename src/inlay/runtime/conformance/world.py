@@ -17,7 +17,11 @@ from inlay.runtime.cache import Cache, digest_of, tool_versions
 from inlay.runtime.conformance.jobs import Job, run_jobs
 from inlay.runtime.lowering import environment_python
 
-SOURCES = ("calls.py", "capturing.py", "filters.py", "opinfo.py", "samples.py", "units.py", "operators.json")
+SOURCES = (
+    "calls.py", "capturing.py", "filters.py", "models.py", "opinfo.py", "samples.py", "stages.py", "subjects.py", "trials.py",
+    "units.py", "operators.json",
+)  # fmt: skip
+"""What captured samples and programs depend on beside torch."""
 
 
 @dataclass
@@ -69,8 +73,9 @@ class World:
         path = self.home / f"{name}.json"
         if not path.is_file():
             return False
-        groups = json.loads(path.read_text()).get("groups", ())
-        return all(Path(item["folder"]).is_dir() and Path(item["values"]).is_file() for item in groups)
+        found = json.loads(path.read_text())
+        named = [*found.get("groups", ()), *found.get("trials", ()), found]
+        return all(Path(item[key]).exists() for item in named for key in ("folder", "values") if key in item)
 
     def keep(self, name: str, result: dict[str, Any]) -> None:
         """Keep the result of a capture job."""
