@@ -19,7 +19,7 @@ from inlay.errors import InlayError
 from inlay.workers import Worker, WorkerSpec, start
 
 POLL_SECONDS = 0.05
-JOB_SECONDS = 240.0
+JOB_SECONDS = 600.0
 START_SECONDS = 120.0
 Job = dict[str, Any]
 Done = Callable[[int], None]

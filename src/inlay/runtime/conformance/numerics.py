@@ -15,17 +15,18 @@ from typing import Any
 import msgspec
 
 from inlay.backends import Backend
+from inlay.errors import InputError
 from inlay.graph import Program
 from inlay.runtime.conformance.comparing import fault_of
 from inlay.runtime.conformance.executing import Execution, Run, described
 from inlay.runtime.conformance.units import Gathered, Group, Unit, load_values, operators_of, piece_of_units
 from inlay.runtime.conformance.world import World
-from inlay.runtime.conformance.zoo import call_names
+from inlay.runtime.conformance.zoo import call_names, zoo_digest
 from inlay.runtime.store import piece_weights, read_program, read_weights
 from inlay.specs.conformance import NOT_REACHED, Case
 
-TOGETHER, FULL_TOGETHER = 32, 8
-"""Cases whose samples are captured in one program: one sample each, or two in a full run."""
+TOGETHER, FULL_TOGETHER = 32, 16
+"""Cases whose samples are captured in one program."""
 Progress = Callable[[str], None]
 
 
@@ -68,16 +69,15 @@ def gather(world: World, *, full: bool, only: Sequence[str] = (), progress: Prog
     """All samples of PyTorch's and of the models' calls, captured: from the cache where they were before. `only` limits them
     to cases that hold one of these texts."""
     kind = "full" if full else "sample"
-    cases = world.kept(f"cases-{kind}", lambda: _listed(world, kind, progress))["cases"]
-    calls = list(call_names())
-    every = [case for case in (*calls, *cases) if not only or any(text in case for text in only)]
-    size = FULL_TOGETHER if full else TOGETHER
+    cases = world.kept(f"cases-{kind}-{zoo_digest()}", lambda: _listed(world, kind, progress))["cases"]
     jobs = []
-    for at in range(0, len(every), size):
-        part = every[at : at + size]
-        name = hashlib.sha256(f"{kind}{part}".encode()).hexdigest()[:16]
-        jobs.append(
-            {"name": name, "cases": part, "calls": [item for item in part if item in calls], "samples": 2 if full else 1}
+    for names, size in ((call_names(), TOGETHER), (cases, FULL_TOGETHER if full else TOGETHER)):
+        chosen = [case for case in names if not only or any(text in case for text in only)]
+        for at in range(0, len(chosen), size):
+            jobs.append(_capture_job(chosen[at : at + size], calls=names is not cases, samples=2 if full else 1))
+    if only and not jobs:
+        raise InputError(
+            f"no case holds {' or '.join(map(repr, only))}", hint="names are as in PyTorch's op_db, such as softmax"
         )
     missing = [job for job in jobs if not world.has(job["name"])]
 
@@ -95,6 +95,13 @@ def gather(world: World, *, full: bool, only: Sequence[str] = (), progress: Prog
         else:
             world.transient[job["name"]] = result
     return [msgspec.convert(world.read(job["name"]), Gathered) for job in jobs]
+
+
+def _capture_job(cases: Sequence[str], *, calls: bool, samples: int) -> dict[str, Any]:
+    """A job of `capturing`; its name says all that its result depends on beside the sources."""
+    told = f"{list(cases)} {samples} {zoo_digest() if calls else ''}"
+    name = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return {"name": name, "cases": list(cases), "calls": list(cases) if calls else [], "samples": samples}
 
 
 def _listed(world: World, kind: str, progress: Progress) -> dict[str, Any]:
@@ -117,15 +124,9 @@ def try_samples(world: World, gathered: Iterable[Gathered], *, progress: Progres
             taken = _asked(world.backend, group, numbers)
             if taken:
                 waiting.append(_Set(group, tuple(taken)))
-    total = sum(len(item.units) for item in waiting)
-
-    def tell(what: str) -> Callable[[int], None]:
-        decided = total - sum(len(item.units) for item in waiting)
-        return lambda count: progress(f"{what}: {decided + count} of {total}")
-
     while waiting:
-        lowered, again = _lower(world, waiting, numbers, tell("lower samples"))
-        again += _execute(world, lowered, numbers, tell("run samples"))
+        lowered, again = _lower(world, waiting, numbers, progress)
+        again += _execute(world, lowered, numbers, progress)
         waiting = again
         if world.late():
             for item in waiting:
@@ -166,11 +167,16 @@ def _asked(backend: Backend, group: Group, numbers: Numbers) -> list[Unit]:
 
 
 def _lower(
-    world: World, waiting: Sequence[_Set], numbers: Numbers, done: Callable[[int], None]
+    world: World, waiting: Sequence[_Set], numbers: Numbers, progress: Progress
 ) -> tuple[list[tuple[_Set, str]], list[_Set]]:
     """What was lowered with its keys, and sets that ended the process and are to be tried in halves."""
     jobs = [{"name": item.name, "folder": item.group.folder, "units": msgspec.to_builtins(item.units)} for item in waiting]
-    found = world.jobs("inlay.runtime.conformance.lowering:main", jobs, done=done)
+    count = sum(len(item.units) for item in waiting)
+
+    def tell(done: int) -> None:
+        progress(f"lower {count} samples: {done} of {len(jobs)}")
+
+    found = world.jobs("inlay.runtime.conformance.lowering:main", jobs, done=tell)
     lowered: list[tuple[_Set, str]] = []
     again: list[_Set] = []
     for item in waiting:
@@ -190,7 +196,7 @@ def _lower(
     return lowered, again
 
 
-def _execute(world: World, lowered: Sequence[tuple[_Set, str]], numbers: Numbers, done: Callable[[int], None]) -> list[_Set]:
+def _execute(world: World, lowered: Sequence[tuple[_Set, str]], numbers: Numbers, progress: Progress) -> list[_Set]:
     """Run and compare; what failed in company comes back to be tried alone."""
     jobs = []
     for item, key in lowered:
@@ -203,7 +209,12 @@ def _execute(world: World, lowered: Sequence[tuple[_Set, str]], numbers: Numbers
             inputs=piece.inputs, outputs=piece.outputs, runs=(run,),
         )  # fmt: skip
         jobs.append(msgspec.to_builtins(job))
-    found = world.jobs("inlay.runtime.conformance.executing:main", jobs, done=done, python=world.python)
+    count = sum(len(item.units) for item, _ in lowered)
+
+    def tell(done: int) -> None:
+        progress(f"run {count} samples: {done} of {len(jobs)}")
+
+    found = world.jobs("inlay.runtime.conformance.executing:main", jobs, done=tell, python=world.python)
     again: list[_Set] = []
     for item, _ in lowered:
         result = found.get(item.name)

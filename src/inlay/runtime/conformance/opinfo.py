@@ -14,7 +14,7 @@ from inlay.errors import UnsupportedError
 from inlay.runtime.conformance.samples import FAILS, Sample, make_sample, unfit
 from inlay.runtime.conformance.zoo import zoo_operators
 
-FULL_DTYPES = (torch.float32, torch.int64, torch.bool, torch.int32, torch.float16)
+FULL_DTYPES = (torch.float32, torch.int64, torch.bool)
 SAMPLE_DTYPES = (torch.float32, torch.int64)
 LOOKED_AT = 24
 """Of the samples of one operator; those that are tried are spread over them."""

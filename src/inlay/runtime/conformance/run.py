@@ -125,7 +125,8 @@ class _Run:
 
     def _whole_programs(self) -> None:
         world, wanted, progress = self._world, set(self._wanted), self._progress
-        plain = [*SAMPLED, *(FULL_ONLY if self._full else ())] if wanted & {"models", "dynamic shapes", "numerics"} else []
+        shown = wanted & ({"models", "dynamic shapes"} if self._only else {"models", "dynamic shapes", "numerics"})
+        plain = [*SAMPLED, *(FULL_ONLY if self._full else ())] if shown else []
         stateful = list(STATEFUL) if "state" in wanted else []
         sides = [side_name(pair, side, rows) for pair in PAIRS for side in (0, 1) for rows in ROWS] if "cache" in wanted else []
         files = [FILES_OF] if wanted & {"save and load", "broken driver"} else []

@@ -19,9 +19,9 @@ from inlay.runtime.lowering import environment_python
 
 SOURCES = (
     "calls.py", "capturing.py", "filters.py", "models.py", "opinfo.py", "samples.py", "stages.py", "subjects.py", "trials.py",
-    "units.py", "operators.json",
+    "units.py",
 )  # fmt: skip
-"""What captured samples and programs depend on beside torch."""
+"""What captured samples and programs depend on beside torch; those of the models' calls also on `zoo_digest`."""
 
 
 @dataclass

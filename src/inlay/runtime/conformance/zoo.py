@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,11 @@ def zoo_operators() -> dict[str, dict[str, Any]]:
     """Each operator with `count`, `models` and `call`, its smallest call as data (None for what computes sizes)."""
     found: dict[str, dict[str, Any]] = json.loads(FILE.read_text())["operators"]
     return found
+
+
+def zoo_digest() -> str:
+    """Names this state of the data."""
+    return hashlib.sha256(FILE.read_bytes()).hexdigest()[:16]
 
 
 def operator_counts() -> dict[str, int]:
