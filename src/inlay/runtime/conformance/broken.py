@@ -63,7 +63,8 @@ def try_broken(world: World, item: Prepared, *, progress: Progress) -> list[Case
 
 def _broken(world: World, item: Prepared, label: str, after: int | None, folder: Path) -> Case:
     framework = world.backend.available().framework
-    environment, subject = {}, item
+    environment, subject = dict[str, str](), item
+    wanted: tuple[str, ...]
     if after is not None:
         poison = folder / "poison"
         poison.mkdir()

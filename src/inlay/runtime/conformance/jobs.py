@@ -23,6 +23,7 @@ JOB_SECONDS = 600.0
 START_SECONDS = 120.0
 Job = dict[str, Any]
 Done = Callable[[int], None]
+Keep = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(slots=True)
@@ -52,9 +53,10 @@ def run_jobs(
     deadline: float | None = None,
     seconds: float = JOB_SECONDS,
     done: Done = lambda count: None,
+    keep: Keep = lambda name, result: None,
 ) -> dict[str, dict[str, Any]]:
     """The result of every job by its name; one that ended its process has {"lost": why}, one not reached before `deadline`
-    (of time.monotonic) none. `processes` is by default one for each core."""
+    (of time.monotonic) none. `processes` is by default one for each core. `keep` is told each result as it comes."""
     count = max(1, min(processes or len(os.sched_getaffinity(0)), len(jobs)))
     results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="inlay-conform-") as directory:
@@ -62,7 +64,10 @@ def run_jobs(
         try:
             while any(shard.jobs for shard in shards):
                 for shard in shards:
+                    before = set(results)
                     _attend(shard, program, config, results, python, dict(environment or {}), seconds)
+                    for name in [name for name in results if name not in before]:
+                        keep(name, results[name])
                 done(len(results))
                 if deadline is not None and time.monotonic() > deadline:
                     return results

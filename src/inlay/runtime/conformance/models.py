@@ -252,7 +252,7 @@ def pair_examples() -> dict[str, Example]:
             for rows in ROWS:
                 found[side_name(name, number, rows)] = Example(
                     lambda side=side: Of(side),  # type: ignore[misc]
-                    lambda rows=rows: {"x": torch.randn(rows, 3), "y": torch.randn(rows, 3)},  # type: ignore[misc]
+                    lambda rows=rows: {"x": torch.randn(rows, 3), "y": torch.randn(rows, 3)},
                     {},
                     {},
                 )

@@ -89,11 +89,8 @@ def gather(world: World, *, full: bool, only: Sequence[str] = (), progress: Prog
         result = found.get(job["name"], {})
         reason = described(result)
         if reason or not result:
-            result = {"groups": [], "left_out": {f"{case} !0": f"capturing: {reason or NOT_REACHED}" for case in job["cases"]}}
-        if not reason:
-            world.keep(job["name"], result)
-        else:
-            world.transient[job["name"]] = result
+            told = reason or NOT_REACHED
+            world.transient[job["name"]] = {"left_out": {f"{case} !0": f"capturing: {told}" for case in job["cases"]}}
     return [msgspec.convert(world.read(job["name"]), Gathered) for job in jobs]
 
 
@@ -129,8 +126,8 @@ def try_samples(world: World, gathered: Iterable[Gathered], *, progress: Progres
         again += _execute(world, lowered, numbers, progress)
         waiting = again
         if world.late():
-            for item in waiting:
-                for unit in item.units:
+            for left in waiting:
+                for unit in left.units:
                     numbers.verdicts[unit.name] = Verdict(unit.case, "skipped", NOT_REACHED)
             break
     return numbers

@@ -67,7 +67,6 @@ def prepare(world: World, names: Sequence[str], *, cut: bool, progress: Progress
     for name, result in found.items():
         if reason := described(result):
             raise world.unusable(f"{name}: {reason}")
-        world.keep(name, result)
     prepared: dict[str, Prepared] = {}
     for name in names:
         subject = msgspec.convert(world.read(f"example-{name}"), Subject)

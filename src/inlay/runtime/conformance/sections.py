@@ -108,7 +108,6 @@ def try_stages(world: World, *, progress: Progress) -> list[Case]:
     for name, result in world.capture(jobs).items():
         if reason := described(result):
             raise world.unusable(f"{name}: {reason}")
-        world.keep(name, result)
     cases = []
     for number, name in enumerate(STAGES):
         progress(f"lower and run stage programs: {number} of {len(STAGES)}")

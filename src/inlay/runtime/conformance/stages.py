@@ -31,8 +31,8 @@ def make_stage(name: str, *, folder: Path) -> StageSubject:
     torch.manual_seed(sum(name.encode()))
     model = transformers_model(kind, CLASSES[kind], tie_word_embeddings=False, **config)
     home = folder / name.replace(" ", "-")
-    model.generation_config.do_sample = False  # type: ignore[union-attr]
-    model.save_pretrained(home)  # type: ignore[operator]
+    model.generation_config.do_sample = False
+    model.save_pretrained(home)
     inputs, outputs = (tuple(port.name for port in ports) for ports in load_stage(home).shape.ports())
     trials = []
     for number, (pasts, width, capacity) in enumerate(CALLS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,12 +60,17 @@ class World:
         )
 
     def capture(self, jobs: Sequence[Job], *, done: Callable[[int], None] = lambda count: None) -> dict[str, dict[str, Any]]:
-        """Jobs of `capturing`, in processes of this environment, which has torch and the models."""
+        """Jobs of `capturing`, in processes of this environment, which has torch and the models. What came of them is kept."""
         if not jobs:
             return {}
         config = {"cache": str(self.cache.root), "folder": str(self.home)}
         program = "inlay.runtime.conformance.capturing:main"
-        return run_jobs(program, jobs, config, python=sys.executable, processes=self.processes, done=done)
+
+        def keep(name: str, result: dict[str, Any]) -> None:
+            if not result.keys() & {"lost", "error"}:
+                self.keep(name, result)
+
+        return run_jobs(program, jobs, config, processes=self.processes, done=done, keep=keep)
 
     def has(self, name: str) -> bool:
         """Whether the result of a capture job is kept, with all the programs that it names."""
