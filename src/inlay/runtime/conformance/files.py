@@ -19,7 +19,7 @@ from inlay.runtime.conformance.units import load_values
 from inlay.runtime.conformance.world import World
 from inlay.runtime.store import WEIGHTS_FOLDER, piece_weights
 from inlay.runtime.weights import read_weight_map
-from inlay.specs.conformance import Case
+from inlay.specs.conformance import NOT_REACHED, Case
 
 EXECUTING = "inlay.runtime.conformance.executing:main"
 MODEL_CODE = ("transformers", "inlay.runtime.conformance.models", "inlay.runtime.conformance.capturing", "onnx")
@@ -92,7 +92,9 @@ def _wrong(world: World, item: Prepared, name: str) -> str:
 
 def _said(result: Mapping[str, Any] | None, code: str, text: str) -> str:
     """Whether loading failed as it should."""
-    if result is None or "error" not in result:
+    if result is None:
+        return NOT_REACHED
+    if "error" not in result:
         return f"it was loaded, or ended the process: {job_result(result) or 'no error'}"
     error = result["error"]
     if error["code"] != code or text not in error["message"]:
@@ -101,7 +103,8 @@ def _said(result: Mapping[str, Any] | None, code: str, text: str) -> str:
 
 
 def _case(name: str, fault: str) -> Case:
-    return Case(name, "failed" if fault else "passed", reason=fault)
+    outcome = "skipped" if fault == NOT_REACHED else "failed" if fault else "passed"
+    return Case(name, outcome, reason=fault)
 
 
 def try_cache(world: World, prepared: Mapping[str, Prepared], *, progress: Progress) -> list[Case]:
@@ -135,5 +138,5 @@ def _all_right(world: World, items: Mapping[tuple[int, int], Prepared]) -> str:
     found = world.jobs(EXECUTING, [job for job, _ in jobs.values()])
     for name, (_, item) in jobs.items():
         if fault := job_result(found.get(name)) or _wrong(world, item, name):
-            return f"{item.subject.name}: {fault}"
+            return fault if fault == NOT_REACHED else f"{item.subject.name}: {fault}"
     return ""
