@@ -14,7 +14,7 @@ from inlay.api.conformance import conform as run_conform
 from inlay.cli.bars import progress_bar
 from inlay.cli.starting import ended_by_signals
 from inlay.errors import InputError
-from inlay.specs.conformance import CONFORMANT, GOAL, NOT_CONFORMANT, OUTCOMES, Report, dump_report
+from inlay.specs.conformance import CHOSEN, CONFORMANT, GOAL, NOT_CONFORMANT, OUTCOMES, Report, dump_report
 from inlay.units import format_seconds
 
 FAILED = 7
@@ -62,15 +62,15 @@ def _show(report: Report, *, every: bool) -> None:
     console.print(table)
     for outcome in ("failed", "unsupported", "skipped"):
         _list(console, report, outcome, limit=None if every else SHOWN)
-    if "numerics" in report.sections:
+    if "numerics" in report.sections and report.kind != CHOSEN:
         coverage = report.coverage
         told = f"{coverage.passed} of {coverage.operators}, {coverage.share:.1%}"
         console.print(f"operators of the models taken and right: {told}; expected at least {GOAL:.0%}", highlight=False)
         for operator, reason in coverage.missing.items():
-            console.print(f"  {operator}: {reason}", highlight=False, markup=False)
+            console.print(f"  {operator}: {reason}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"verdict: {report.verdict}", style="bold green" if report.verdict == CONFORMANT else "bold red")
     for reason in report.because:
-        console.print(f"  {reason}", highlight=False, markup=False)
+        console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _list(console: Console, report: Report, outcome: str, *, limit: int | None) -> None:
@@ -79,6 +79,6 @@ def _list(console: Console, report: Report, outcome: str, *, limit: int | None) 
     if found:
         console.print(f"{outcome}: {len(found)}", style="bold")
     for section, case in found[:limit]:
-        console.print(f"  {section}: {case.name}: {case.reason}", highlight=False, markup=False)
+        console.print(f"  {section}: {case.name}: {case.reason}", highlight=False, markup=False, soft_wrap=True)
     if limit is not None and len(found) > limit:
         console.print(f"  and {len(found) - limit} more: --all lists them, -o writes them into a file", highlight=False)
