@@ -52,6 +52,8 @@ def _tensor(dtype: Any, shape: list[int], low: float, high: float, random: Any) 
         return torch.randint(int(low), int(high) + 1, shape, generator=random, dtype=dtype)
     if dtype.is_complex or low == high or not math.isfinite(high - low):
         return torch.randn(shape, generator=random).to(dtype)
+    most = torch.finfo(dtype).max
+    low, high = max(low, -most), min(high, most)
     if low >= 0 or high <= 0:
         return (torch.rand(shape, generator=random) * (high - low) + low).to(dtype)
     return torch.randn(shape, generator=random).clamp(low, high).to(dtype)

@@ -18,7 +18,7 @@ import torch
 from inlay.backends import Array
 from inlay.backends.tensors import array_of
 from inlay.errors import InlayError
-from inlay.graph.capture import capture
+from inlay.graph.capture import capture, load_exported
 from inlay.runtime.cache import Cache
 from inlay.runtime.compile import check_built, store_program
 from inlay.runtime.conformance.calls import call_sample
@@ -29,6 +29,7 @@ from inlay.runtime.conformance.samples import Sample, Together, unfit
 from inlay.runtime.conformance.stages import make_stage
 from inlay.runtime.conformance.subjects import make_subject
 from inlay.runtime.conformance.units import Gathered, Group, Unit, save_values
+from inlay.runtime.store import GRAPH_FILE
 
 GIVES_INPUT = "it gives its input back, nothing is computed"
 MORE = " float32"  # what models compute in: tried with more than one sample in a full run
@@ -64,12 +65,7 @@ def gather(job: Job, *, cache: Cache, folder: Path) -> Gathered:
     left_out: dict[str, str] = {}
     for case in job["cases"]:
         if case in job["calls"]:
-            try:
-                fit = [call_sample(case)]
-                reasons = [reason for item in fit if (reason := unfit(item))]
-            except InlayError as error:
-                fit, reasons = [], [error.message]
-            fit = [] if reasons else fit
+            fit, reasons = _call(case)
         elif reason := filtered(case.rpartition(" ")[0]):
             fit, reasons = [], [reason]
         else:
@@ -80,6 +76,18 @@ def gather(job: Job, *, cache: Cache, folder: Path) -> Gathered:
             left_out[f"{case} !0"] = "PyTorch has no sample of it in this dtype"
     groups, refused = _captured(samples, job["name"], cache, folder)
     return Gathered(groups=tuple(groups), left_out={**left_out, **refused})
+
+
+def _call(operator: str) -> tuple[list[Sample], list[str]]:
+    """The sample of an operator's call in the models, or why there is none."""
+    try:
+        sample = call_sample(operator)
+    except Exception as error:  # noqa: BLE001  # process edge: whatever torch raises is the reason
+        return [], [
+            error.message if isinstance(error, InlayError) else f"its call cannot be made: {type(error).__name__}: {error}"
+        ]
+    reason = unfit(sample)
+    return ([], [reason]) if reason else ([sample], [])
 
 
 def _captured(samples: Sequence[Sample], name: str, cache: Cache, folder: Path) -> tuple[list[Group], dict[str, str]]:
@@ -122,6 +130,7 @@ def _group(samples: Sequence[Sample], name: str, cache: Cache, folder: Path) -> 
         return [], left_out
     built = check_built({"model": module, "args": tuple(tensors)}, "samples")
     home = store_program(captured, built, cache=cache)
+    load_exported(home / GRAPH_FILE)  # what torch cannot read again is told here, of the sample at fault
     folder.mkdir(parents=True, exist_ok=True)
     values = folder / f"{name}.npz"
     save_values(values, arrays)
