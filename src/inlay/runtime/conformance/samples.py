@@ -17,7 +17,7 @@ PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, torch.device, 
 EMPTY = "it has a tensor without elements, and no size of a program is 0"
 RANDOM = "it does not give the same twice"
 CHANGES = "it changes its input, which programs never do"
-NO_TENSOR = "its result is no tensor"
+NO_TENSOR = "its result is no tensor, or an empty one"
 STRANGE_INPUT = "it has an argument that no program has: "
 STRANGE_TENSOR = "it has a tensor that is not dense or has a type numpy does not know"
 FAILS = "torch itself does not carry it out: "
@@ -36,11 +36,12 @@ class Sample:
     tree: Any
 
     def call(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The tensors of the result."""
+        """The tensors of the result; those without elements are left out."""
         given = iter(tensors)
         leaves = [next(given) if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves]
         args, kwargs = pytree.tree_unflatten(leaves, self.tree)
-        return [leaf for leaf in pytree.tree_leaves(self.function(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
+        found = pytree.tree_leaves(self.function(*args, **kwargs))
+        return [leaf for leaf in found if isinstance(leaf, torch.Tensor) and leaf.numel() > 0]
 
 
 def make_sample(name: str, case: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sample:
@@ -80,8 +81,6 @@ def unfit(sample: Sample) -> str:
         return NO_TENSOR
     if not all(dense(item) for item in first):
         return STRANGE_TENSOR
-    if any(item.numel() == 0 for item in first):
-        return EMPTY
     if sum(item.numel() for item in (*first, *before)) > MOST_ELEMENTS:
         return f"it has more than {MOST_ELEMENTS} numbers"
     return "" if all(same(one, two) for one, two in zip(first, second, strict=True)) else RANDOM
