@@ -44,7 +44,7 @@ class ConvNet(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token ids with a mask, attention over all of them, layer norm, a head tied to the embedding, sizes computed from sizes."""
+    """Token ids with a mask, attention over all of them, layer norm, a tied head, sizes computed from sizes."""
 
     def __init__(self) -> None:
         super().__init__()
