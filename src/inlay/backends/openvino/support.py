@@ -22,6 +22,7 @@ NO_RULE = "OpenVINO's PyTorch frontend has no rule for it"
 WRONG = "OpenVINO computes it wrongly"
 REFUSED = {
     "aten._grouped_mm": "OpenVINO has no grouped matrix product; load the model with experts='batched_mm'",
+    "aten.histc": NO_RULE,
 }
 TO_THE_END = ("aten.slice", "aten.slice_scatter")
 """Operators whose end may be the largest number, which means the end of the axis."""

@@ -11,6 +11,9 @@ from inlay.errors import UnsupportedError
 from inlay.runtime.conformance.samples import Sample, make_sample
 from inlay.runtime.conformance.zoo import zoo_operators
 
+MOST = 2**31 - 2
+"""Whole numbers of a call are not beyond it."""
+
 
 def call_sample(name: str) -> Sample:
     """A call like the smallest one in the models, on random numbers in the same range. Raises UnsupportedError."""
@@ -49,7 +52,8 @@ def _tensor(dtype: Any, shape: list[int], low: float, high: float, random: Any) 
     if dtype == torch.bool:
         return torch.rand(shape, generator=random) < (0.5 if low != high else float(low))
     if not dtype.is_floating_point and not dtype.is_complex:
-        return torch.randint(int(low), int(high) + 1, shape, generator=random, dtype=dtype)
+        # Wider ranges were read from memory that nobody had written yet.
+        return torch.randint(max(int(low), -MOST), min(int(high), MOST) + 1, shape, generator=random, dtype=dtype)
     if dtype.is_complex or low == high or not math.isfinite(high - low):
         return torch.randn(shape, generator=random).to(dtype)
     most = torch.finfo(dtype).max
