@@ -22,7 +22,7 @@ from inlay.graph.capture import capture, load_exported
 from inlay.runtime.cache import Cache
 from inlay.runtime.compile import check_built, store_program
 from inlay.runtime.conformance.calls import call_sample
-from inlay.runtime.conformance.filters import filtered
+from inlay.runtime.conformance.filters import FILTERED, RANDOM, UNDEFINED, filtered
 from inlay.runtime.conformance.jobs import Job, serve
 from inlay.runtime.conformance.opinfo import case_names, samples_of
 from inlay.runtime.conformance.samples import Sample, Together, unfit
@@ -80,6 +80,10 @@ def gather(job: Job, *, cache: Cache, folder: Path) -> Gathered:
 
 def _call(operator: str) -> tuple[list[Sample], list[str]]:
     """The sample of an operator's call in the models, or why there is none."""
+    name = operator.split(".")[1]
+    for reason in (UNDEFINED, RANDOM):
+        if name in FILTERED[reason]:
+            return [], [reason]
     try:
         sample = call_sample(operator)
     except Exception as error:  # noqa: BLE001  # process edge: whatever torch raises is the reason
