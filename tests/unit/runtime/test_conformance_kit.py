@@ -13,6 +13,7 @@ import pytest
 
 from inlay.graph import Node, Program, Tensor
 from inlay.runtime.conformance.comparing import fault_of
+from inlay.runtime.conformance.facts import without_paths
 from inlay.runtime.conformance.filters import FILTERED, filtered
 from inlay.runtime.conformance.jobs import run_jobs, serve
 from inlay.runtime.conformance.numerics import Numbers, Verdict, _compared, _Set, cases_of
@@ -227,3 +228,7 @@ def test_a_promise_that_lowering_breaks_is_a_failed_capability() -> None:
     assert [case.name for case in failed] == ["promised and refused: sort int64"]
     numbers.bad_answers.append("aten.sort.default is refused without a reason")
     assert sum(case.outcome == "failed" for case in capability_cases(numbers, {})) == 2
+
+
+def test_reasons_in_a_report_hold_no_folder_of_the_machine() -> None:
+    assert without_paths("file '/var/lib/it/graph.pt2' at 1/2 of a/b") == "file 'graph.pt2' at 1/2 of a/b"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from inlay.backends.manifest import package_version
 from inlay.hardware import probe
 from inlay.runtime.cache import tool_versions
 from inlay.units import format_bytes
+
+PATH = re.compile(r"(?:/[\w.+-]+){2,}/")
+
+
+def without_paths(text: str) -> str:
+    """A reason without the folders of the machine that it came up on."""
+    return PATH.sub("", text)
 
 
 def inlay_facts() -> dict[str, str]:

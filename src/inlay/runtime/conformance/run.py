@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from inlay.backends import Backend, backend
 from inlay.errors import InputError, UnsupportedError
 from inlay.runtime.cache import Cache
 from inlay.runtime.conformance.broken import try_broken
-from inlay.runtime.conformance.facts import inlay_facts, machine_facts
+from inlay.runtime.conformance.facts import inlay_facts, machine_facts, without_paths
 from inlay.runtime.conformance.files import try_cache, try_files
 from inlay.runtime.conformance.numerics import Numbers, cases_of, gather, try_samples
 from inlay.runtime.conformance.programs import Prepared, prepare
@@ -96,12 +98,13 @@ class _Run:
             self._note("numerics", cases_of(self._numbers))
             self._note("capability", capability_cases(self._numbers, self._refused))
         world, here = self._world, self._world.backend.available()
-        support = support_of(
+        found = support_of(
             self._numbers.verdicts.values(),
             refused={**self._refused, **self._numbers.refused},
             programs=self._programs,
             operators=operator_counts(),
         )
+        support = {name: msgspec.structs.replace(item, reason=without_paths(item.reason)) for name, item in found.items()}
         return sign(
             Report(
                 backend=world.backend.name,
@@ -121,7 +124,7 @@ class _Run:
 
     def _note(self, section: str, cases: Sequence[Case]) -> None:
         if section in self._wanted:
-            self._sections[section] = tuple(cases)
+            self._sections[section] = tuple(msgspec.structs.replace(case, reason=without_paths(case.reason)) for case in cases)
 
     def _whole_programs(self) -> None:
         world, wanted, progress = self._world, set(self._wanted), self._progress
