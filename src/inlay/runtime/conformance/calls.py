@@ -14,6 +14,8 @@ from inlay.runtime.conformance.zoo import zoo_operators
 MOST = 2**31 - 2
 """Whole numbers of a call are not beyond it."""
 
+ORDERING = ("sort", "argsort", "topk", "msort")
+
 
 def call_sample(name: str) -> Sample:
     """A call like the smallest one in the models, on random numbers in the same range. Raises UnsupportedError."""
@@ -25,7 +27,16 @@ def call_sample(name: str) -> Sample:
     random = torch.Generator().manual_seed(sum(name.encode()))
     positional, named = zoo_operators()[name]["call"]
     args = tuple(_argument(item, random) for item in positional)
+    if name.split(".")[1] in ORDERING:  # which of two equal numbers comes first is nobody's promise
+        args = tuple(_distinct(item, random) for item in args)
     return make_sample(f"{name} as in the models", name, room, args, _argument(named, random))
+
+
+def _distinct(value: Any, random: Any) -> Any:
+    """Whole numbers in any order, none twice, in the place of others."""
+    if not isinstance(value, torch.Tensor) or value.is_floating_point() or value.dtype == torch.bool:
+        return value
+    return torch.randperm(value.numel(), generator=random).reshape(value.shape).to(value.dtype)
 
 
 def _argument(item: Any, random: Any) -> Any:
