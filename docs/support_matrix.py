@@ -23,7 +23,7 @@ def support() -> str:
 def _head() -> str:
     return (
         "# Support matrix\n\nMade from the signed reports in [docs/conformance](../conformance), written by "
-        "`inlay conform BACKEND --full -o`\n([how](../guides/add-a-backend.md#conformance)). "
+        "`inlay conform BACKEND -o` (a sample)\nor with `--full` ([how](../guides/add-a-backend.md#conformance)). "
         "Truth is eager PyTorch on its own samples of each operator.\n\n"
     )
 
