@@ -10,7 +10,7 @@ ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 NAMES := $(patsubst environments/%.txt,%,$(wildcard environments/*.txt))
 HOMES := $(or $(INLAY_ENVIRONMENTS),.environments)
 
-.PHONY: demo test check tokens handoff overlap conformance suite text bench setup clean environments
+.PHONY: demo test check tokens handoff overlap conformance reports suite text bench setup clean environments
 .PHONY: $(NAMES:%=environment-%) $(NAMES:%=conformance-%)
 
 setup: $(STAMP)
@@ -65,6 +65,12 @@ $(NAMES:%=conformance-%): conformance-%: environment-%
 # ExecuTorch's own test suite against our backends; hours, takes up where it stopped.
 suite: environment-executorch
 	$(HOMES)/executorch/bin/python benchmarks/executorch_suite.py
+
+# The signed reports that docs/reference/support.md is made of; hours on two cores.
+reports: setup
+	for backend in reference contrary openvino onnxruntime inductor; do \
+	  $(BIN)/inlay conform $$backend --full -o docs/conformance/$$backend.json; done
+	$(BIN)/python docs/generate.py
 
 text: setup
 	$(BIN)/python demo/train.py evaluate

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 import typer
 from prometheus_client.metrics import MetricWrapperBase
+from support_matrix import support
 
 from inlay import errors
 from inlay.cli.main import app
@@ -174,7 +175,14 @@ def files() -> str:
     return "".join(parts)
 
 
-PAGES = {"cli.md": command_line, "errors.md": error_tree, "metrics.md": metrics, "files.md": files, "http.md": http}
+PAGES = {
+    "cli.md": command_line,
+    "errors.md": error_tree,
+    "metrics.md": metrics,
+    "files.md": files,
+    "http.md": http,
+    "support.md": support,
+}
 
 
 def stale_pages(*, write: bool) -> list[str]:

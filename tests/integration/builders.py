@@ -48,7 +48,7 @@ class Stateful(nn.Module):
         self.mix = nn.Linear(16, 16)
         self.leave = nn.Linear(16, 8)
         self.register_buffer("window", torch.zeros(4, 16))
-        self.register_buffer("carried", torch.zeros(16))
+        self.register_buffer("carried", torch.linspace(-1, 1, 16))  # states need not begin at zero
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         entered = torch.tanh(self.enter(x))

@@ -9,7 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inlay.errors import UnsupportedError
@@ -37,8 +37,9 @@ Values = Mapping[str, Tensor]
 class Rules:
     """`operators` maps a name, with or without its overload, to the reason; `dtypes` likewise a dtype.
 
-    `special` gives the reason for one node with the table of all values, "" where it is taken. `sized` is true for a
-    backend that takes operators whose size depends on values.
+    `typed` maps an operator, likewise with or without its overload, to dtypes that it does not take in an input or a
+    result, each with the reason. `special` gives the reason for one node with the table of all values, "" where it is
+    taken. `sized` is true for a backend that takes operators whose size depends on values.
     """
 
     backend: str
@@ -46,6 +47,7 @@ class Rules:
     dtypes: Mapping[str, str]
     special: Callable[[Node, Values], str] = lambda node, values: ""
     sized: bool = False
+    typed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def judge(self, program: Program) -> tuple[NodeSupport, ...]:
         """One answer for each node, in order."""
@@ -74,10 +76,15 @@ class Rules:
                 )
 
     def _reason(self, node: Node, values: Values) -> str:
-        for name in (node.operator, node.operator.rpartition(".")[0]):
+        names = (node.operator, node.operator.rpartition(".")[0])
+        for name in names:
             if name in self.operators:
                 return self.operators[name]
         tensors = [values[name] for name in node.inputs if name in values] + list(node.outputs)
+        for tensor in tensors:
+            for name in names:
+                if tensor.dtype in self.typed.get(name, ()):
+                    return f"in {tensor.dtype}: {self.typed[name][tensor.dtype]}"
         for tensor in tensors:
             if tensor.dtype in self.dtypes:
                 return f"it has a value of {tensor.dtype}: {self.dtypes[tensor.dtype]}"

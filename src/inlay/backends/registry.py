@@ -6,7 +6,7 @@ import importlib.metadata
 from typing import cast
 
 from inlay.backends.seam import Backend
-from inlay.errors import InputError
+from inlay.errors import DeviceError, InputError
 
 GROUP = "inlay.backends"
 
@@ -17,9 +17,16 @@ def backend_names() -> tuple[str, ...]:
 
 
 def backend(name: str) -> Backend:
-    """The backend registered under this name. Raises InputError that lists the known ones."""
+    """The backend registered under this name. Raises InputError that lists the known ones, DeviceError for one whose package
+    cannot be imported."""
     for entry in importlib.metadata.entry_points(group=GROUP, name=name):
-        return cast(Backend, entry.load())
+        try:
+            return cast(Backend, entry.load())
+        except (ImportError, AttributeError, OSError) as error:
+            raise DeviceError(
+                f"backend {name} cannot be imported from {entry.value}: {type(error).__name__}: {error}",
+                hint="install its package again, or remove it",
+            ) from error
     raise InputError(
         f"backend {name!r} is not known, expected one of: {', '.join(backend_names())}", hint="`inlay devices` shows them"
     )

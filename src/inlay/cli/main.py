@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from inlay.cli import compile, devices, explain, generate, run, serve, timeline
+from inlay.cli import compile, conform, devices, explain, generate, run, serve, timeline
 from inlay.errors import InlayError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("compile")(compile.compile)
 app.command("explain")(explain.explain)
 app.command("run")(run.run)
 app.command("verify")(run.verify)
+app.command("conform")(conform.conform)
 app.command("timeline")(timeline.timeline)
 
 

@@ -225,9 +225,10 @@ def _points(captured: Captured, built: Mapping[str, Any], examples: Mapping[str,
 
 
 def _sample(value: torch.Tensor) -> Sample:
-    if value.numel() == 0 or value.is_complex():
+    finite = value if value.is_complex() else value[torch.isfinite(value)]  # JSON has no infinity
+    if finite.numel() == 0 or finite.is_complex():
         return Sample(low=0.0, high=1.0)
-    return Sample(low=float(value.min()), high=float(value.max()))
+    return Sample(low=float(finite.min()), high=float(finite.max()))
 
 
 def torch_tensor(array: Any) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from inlay.backends import Array
+from inlay.backends import Array, map_weights
 from inlay.errors import DeviceError, InlayError, TransferError
 from inlay.graph import State
 from inlay.runtime.load import load_executable
@@ -71,6 +71,7 @@ class RunDeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, str]
     regions: tuple[RegionConfig, ...]
     states: tuple[State, ...] = ()
+    initial: WeightMap | None = None
 
 
 def main(config: dict[str, Any]) -> None:
@@ -112,8 +113,11 @@ class LoadedRegions:
     reports: dict[str, dict[str, str]]
 
 
-def load_regions(regions: Sequence[RegionConfig], *, states: Sequence[State] = ()) -> LoadedRegions:
-    """Load every piece into this process. The caller closes what is stitched. Raises what the backends raise."""
+def load_regions(
+    regions: Sequence[RegionConfig], *, states: Sequence[State] = (), initial: WeightMap | None = None
+) -> LoadedRegions:
+    """Load every piece into this process. The caller closes what is stitched. Raises what the backends raise. `initial` holds
+    first values of states by their names."""
     pieces: list[LoadedPiece] = []
     spans: dict[str, tuple[int, int]] = {}
     reports: dict[str, dict[str, str]] = {}
@@ -134,7 +138,8 @@ def load_regions(regions: Sequence[RegionConfig], *, states: Sequence[State] = (
     except BaseException:
         Stitched(pieces).close()
         raise
-    return LoadedRegions(Stitched(pieces, states=states), spans, reports)
+    first_values = {} if initial is None else map_weights(initial, names=[state.name for state in states])
+    return LoadedRegions(Stitched(pieces, states=states, initial=first_values), spans, reports)
 
 
 class RunDevice:
@@ -178,7 +183,7 @@ class RunDevice:
     def _load(self) -> Loaded | LoadFailed:
         began = time.monotonic()
         try:
-            loaded = load_regions(self._config.regions, states=self._config.states)
+            loaded = load_regions(self._config.regions, states=self._config.states, initial=self._config.initial)
         except InlayError as error:
             return LoadFailed(device=self._config.device, code=error.code, message=error.message, hint=error.hint)
         self._stitched, self._spans = loaded.stitched, loaded.spans

@@ -17,11 +17,11 @@ import msgspec
 from inlay.backends import Array
 from inlay.errors import InputError
 from inlay.hardware import Cluster
-from inlay.runtime.build import Build, read_build
+from inlay.runtime.build import Build, read_build, read_build_weights
 from inlay.runtime.compare import Candidate, answer_turns, told_failure
 from inlay.runtime.device import load_regions
 from inlay.runtime.inputs import random_inputs
-from inlay.runtime.opening import build_processes, open_build
+from inlay.runtime.opening import build_processes, initial_values, open_build
 
 Points = list[tuple[dict[str, int], dict[str, Array]]]
 
@@ -119,7 +119,8 @@ def _outside(build: Build, cluster: Cluster, points: Points) -> tuple[Any, Calla
 def _inside(build: Build, points: Points) -> tuple[Any, Callable[[], None]]:
     [process] = build_processes(build)
     program = build.stored.cut.program
-    loaded = load_regions(process.regions, states=program.states)
+    initial = initial_values(program, read_build_weights(build.folder))
+    loaded = load_regions(process.regions, states=program.states, initial=initial)
     stitched, results = loaded.stitched, dict.fromkeys(program.outputs)
 
     def once() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inlay.backends import Executable, backend
 from inlay.backends.targets import check_loadable
-from inlay.errors import ArtifactError
+from inlay.errors import ArtifactError, DeviceError, InlayError
 from inlay.runtime.cache import read_manifest
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 
@@ -24,7 +24,7 @@ def load_stage_executable(
     """A runnable stage on `threads` threads, weights bound from the map. The caller owns it and closes it.
 
     Raises ArtifactError where the artifact was made by another backend, for other versions than those here, or for a kind
-    of device whose code cannot be loaded here.
+    of device whose code cannot be loaded here; DeviceError that names the backend where its framework does not come up.
     """
     found = backend(backend_name)
     verdict = found.validate(manifest)
@@ -36,7 +36,16 @@ def load_stage_executable(
             f"artifact {str(directory)!r} was lowered with {made}, which is not what is here", hint="lower the model again"
         )
     check_loadable(manifest, found, where=f"artifact {str(directory)!r}")
-    return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})
+    try:
+        return found.load(directory, manifest=manifest, weights=weight_map, threads=threads, options=options or {})
+    except InlayError:
+        raise
+    except Exception as error:  # process edge: a missing driver, or whatever else a framework raises when it does not come up
+        text = " ".join(str(error).split())[:300]
+        raise DeviceError(
+            f"backend {backend_name} cannot load: its framework failed with {type(error).__name__}: {text}",
+            hint=f"see that {found.available().framework} works in the environment of this backend: `inlay devices`",
+        ) from error
 
 
 def load_executable(

@@ -9,7 +9,7 @@ import msgspec
 from inlay.backends import backend
 from inlay.backends.environment import environment_of, python_of
 from inlay.backends.targets import check_loadable
-from inlay.graph import piece_of
+from inlay.graph import Program, piece_of
 from inlay.hardware import Cluster, Device
 from inlay.runtime.build import ARTIFACTS, REFERENCES, Build, BuiltRegion, read_build_weights
 from inlay.runtime.cache import read_manifest
@@ -99,5 +99,15 @@ def _plan(build: Build, processes: list[Process], order: tuple[str, ...]) -> Pla
         inputs=program.inputs,
         results=tuple(dict.fromkeys(program.outputs)),
         states=program.states,
+        initial=initial_values(program, read_build_weights(build.folder)),
         ranges=program.ranges,
+    )
+
+
+def initial_values(program: Program, weights: WeightMap) -> WeightMap | None:
+    """The first values of a program's states, by their names; None where it has no state."""
+    if not program.states:
+        return None
+    return WeightMap(
+        model_digest=weights.model_digest, weights={state.name: weights.weights[state.name] for state in program.states}
     )

@@ -24,6 +24,7 @@ from inlay.errors import ArtifactError, DeviceError, DeviceLostError, InputError
 from inlay.graph import State, Tensor, solve_sizes
 from inlay.hardware import Cluster
 from inlay.runtime.device import RegionConfig, RunDeviceConfig
+from inlay.specs.artifact import WeightMap
 from inlay.specs.run import DRIVER, Begin, DeviceToDriver, DriverToDevice, Loaded, LoadFailed, RunDone, RunError, StopRuns
 from inlay.transport import (
     CONTROL_FRAME,
@@ -56,13 +57,15 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a Session runs: processes with their regions, the order of these, the program's inputs, results and states, and
-    the least and most of its sizes."""
+    the least and most of its sizes. `initial` holds the first value of each state under its name; without it a state begins
+    at zero."""
 
     processes: tuple[Process, ...]
     order: tuple[str, ...]
     inputs: dict[str, Tensor]
     results: tuple[str, ...]
     states: tuple[State, ...] = ()
+    initial: WeightMap | None = None
     ranges: dict[str, tuple[int, int]] = {}
 
 
@@ -102,8 +105,11 @@ class Session:
     """Processes that hold the regions of one program. Use as `with`, or call `close`. One run, or one stream of runs, at a
     time."""
 
-    def __init__(self, plan: Plan, *, cluster: Cluster, seconds: float = LOAD_SECONDS) -> None:
+    def __init__(
+        self, plan: Plan, *, cluster: Cluster, seconds: float = LOAD_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._plan = plan
+        self._environment = dict(environment or {})
         self._directory = Path(tempfile.mkdtemp(prefix="inlay-run-"))
         self._key = create_key()
         self._door = Door(self._directory / "driver.sock", name=DRIVER, key=self._key, kinds=(STAGE,))
@@ -196,6 +202,7 @@ class Session:
                 peers=sockets,
                 regions=process.regions,
                 states=self._plan.states,
+                initial=self._plan.initial,
             )
             spec = WorkerSpec(
                 name=name,
@@ -205,6 +212,7 @@ class Session:
                 python=process.python,
                 cores=tuple(core for core in held.cores if core in os.sched_getaffinity(0)),
                 threads=max(1, len(held.cores)),
+                environment=self._environment,
             )
             self._workers[name] = start(spec)
             self._door.connect(name, Path(sockets[name]), kind=STAGE, seconds=LOAD_SECONDS)

@@ -39,11 +39,16 @@ class Arrangement:
 class Stitched:
     """Pieces in the order they run. `close` frees the executables. Not thread-safe.
 
+    `initial` gives first values of states by their names; others begin at zero.
+
     Sizes: first `arrange`, then `write` what comes from outside, `run` pieces, `read` what they gave.
     """
 
-    def __init__(self, pieces: Sequence[LoadedPiece], *, states: Sequence[State] = ()) -> None:
+    def __init__(
+        self, pieces: Sequence[LoadedPiece], *, states: Sequence[State] = (), initial: Mapping[str, Array] | None = None
+    ) -> None:
         self.pieces = tuple(pieces)
+        self._initial = dict(initial or {})
         touched = {name for piece in pieces for name in (*piece.inputs, *piece.outputs)}
         self._states = [state for state in states if state.input in touched and state.output in touched]
         self._arrangements: OrderedDict[tuple[tuple[str, int], ...], Arrangement] = OrderedDict()
@@ -68,8 +73,10 @@ class Stitched:
         for piece, buffers in zip(self.pieces, found.bound, strict=True):
             for port, buffer in enumerate(buffers):
                 piece.executable.bind(port, buffer)
-        if before is not None:
-            for state in self._states:
+        for state in self._states:
+            if before is None and state.name in self._initial:
+                found.homes[state.input].write(self._initial[state.name])
+            elif before is not None:
                 found.homes[state.input].write(_look(before.homes[state.input]))
         self._current = found
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +15,10 @@ import pytest
 
 from inlay import backends
 from inlay.backends import backend, backend_names
-from inlay.errors import InputError
+from inlay.backends.refusal import Rules
+from inlay.errors import DeviceError, InputError
+from inlay.graph import Node, Program, Tensor
+from inlay.runtime.load import load_stage_executable
 from inlay.specs.artifact import LowerRequest, WeightMap, stage_interface
 from inlay.specs.stage import KvLayer, StageShape
 
@@ -27,6 +32,48 @@ def test_all_our_backends_come_in_by_the_plugin_door() -> None:
         assert backend(name).name == name
     with pytest.raises(InputError, match=r"'nobody' is not known, expected one of: contrary, "):
         backend("nobody")
+
+
+def test_a_backend_whose_package_is_broken_is_told_by_name(monkeypatch) -> None:
+    broken = importlib.metadata.EntryPoint(name="mychip", value="no_such_module:backend", group="inlay.backends")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [broken])
+    with pytest.raises(DeviceError, match="backend mychip cannot be imported from no_such_module:backend: ModuleNotFoundError"):
+        backend("mychip")
+
+
+def test_a_framework_that_does_not_come_up_is_told_with_its_backend(tmp_path, monkeypatch) -> None:
+    manifest = backend("null").lower(None, interface=stage_interface(STAGE), request=LowerRequest(), directory=tmp_path)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise OSError("libchip.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(type(backend("null")), "load", broken)
+    with pytest.raises(DeviceError, match=r"backend null cannot load: its framework failed with OSError: libchip\.so\.1"):
+        load_stage_executable(
+            tmp_path, manifest=manifest, weight_map=WeightMap(model_digest="d", weights={}), backend_name="null"
+        )
+
+
+def test_rules_refuse_by_operator_by_operator_and_type_and_by_type() -> None:
+    rules = Rules(
+        backend="mychip",
+        operators={"aten.sort": "no sorting unit"},
+        dtypes={"float64": "no registers"},
+        typed={"aten.add": {"int64": "no adder"}, "aten.mul.Scalar": {"bool": "no"}},
+    )
+
+    def reason(operator: str, dtype: str) -> str:
+        value = Tensor(dtype=dtype, shape=(2,))
+        node = Node(name="y", operator=operator, inputs=("x",), outputs=(value,))
+        (answer,) = rules.judge(Program(name="p", inputs={"x": value}, weights={}, nodes=(node,), outputs=("y",), digest=""))
+        assert answer.supported == (not answer.reason)
+        return answer.reason
+
+    assert reason("aten.sort.stable", "float32") == "no sorting unit"
+    assert reason("aten.add.Tensor", "int64") == "in int64: no adder"
+    assert reason("aten.mul.Scalar", "bool") == "in bool: no"
+    assert "no registers" in reason("aten.add.Tensor", "float64")
+    assert reason("aten.add.Tensor", "float32") == reason("aten.mul.Tensor", "bool") == ""
 
 
 def test_the_face_is_sorted_and_complete() -> None:

@@ -71,6 +71,8 @@ def test_faces_are_sorted_small_and_true(room) -> None:
         "inlay.engine.device",
         "inlay.engine.main",
         "inlay.api",
+        "inlay.api.conformance",
+        "inlay.runtime.conformance.executing",
         "inlay.cli.main",
         "inlay.workers.entry",
         "inlay.gateway",

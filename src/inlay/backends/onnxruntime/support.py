@@ -31,6 +31,10 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
     """Reasons that lie in a node's arguments; found by trying, each against torch."""
     if node.operator.startswith("aten.avg_pool") and argument(node, 6, "divisor_override") is not None:
         return "the exporter leaves out the divisor of its own"
+    if node.operator == "aten.repeat.default" and node.inputs and values[node.inputs[0]].shape == ():
+        return "the exporter repeats a value without axes wrongly"
+    if node.operator == "aten.squeeze.dims" and not argument(node, 1, "dim"):
+        return f"{NO_RULE} with no axis"
     return ""
 
 

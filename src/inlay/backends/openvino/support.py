@@ -22,6 +22,7 @@ NO_RULE = "OpenVINO's PyTorch frontend has no rule for it"
 WRONG = "OpenVINO computes it wrongly"
 REFUSED = {
     "aten._grouped_mm": "OpenVINO has no grouped matrix product; load the model with experts='batched_mm'",
+    "aten.histc": NO_RULE,
 }
 TO_THE_END = ("aten.slice", "aten.slice_scatter")
 """Operators whose end may be the largest number, which means the end of the axis."""
@@ -62,6 +63,14 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
             return f"{WRONG} where padding counts and sizes are rounded up"
         if argument(node, 6, "divisor_override") is not None:
             return "OpenVINO has no average with a divisor of its own"
+    if name in ("aten.repeat", "aten.linalg_vector_norm") and node.inputs and values[node.inputs[0]].shape == ():
+        return f"{WRONG} or not at all for a value without axes"
+    if name == "aten.copy" and node.outputs and node.outputs[0].shape == () and node.outputs[0].dtype == "int64":
+        return "OpenVINO ends the process where a whole number without axes is copied"
+    if node.operator == "aten.squeeze.dims" and not argument(node, 1, "dim"):
+        return f"{WRONG} with no axis: it takes all of them"
+    if node.operator == "aten.slice.Tensor" and len(arguments_of(node)[0]) < 3:
+        return "OpenVINO has no slice without a start"
     if node.outputs and node.outputs[0].dtype in ("int8", "uint8") and name in ARITHMETIC:
         return f"OpenVINO's {node.outputs[0].dtype} stops at its bounds where torch's goes round"
     if name not in TO_THE_END and any(beyond(item) for item in arguments_of(node)[0]):
