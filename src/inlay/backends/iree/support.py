@@ -16,6 +16,7 @@ LOWERED_WITH = ("iree-base-compiler",)
 MOST_OF_TOPK = 16
 REFUSED: dict[str, str] = {}
 DTYPES = {
+    "float64": "its compiler computes it in float32 by default",
     "complex64": "its importer has no complex inputs",
     "complex128": "its importer has no complex inputs",
 }
