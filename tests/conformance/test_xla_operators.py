@@ -283,6 +283,8 @@ GROUPS: dict[str, tuple[Callable[[], tuple[torch.Tensor, ...]], str]] = {
         attend(a[None, None], b[None, None], c[None, None], attn_mask=torch.ones(4, 4, dtype=torch.bool).tril(-1))
         attend(a.reshape(1, 4, 2, 3), b.reshape(1, 4, 2, 3)[:, :2], c.reshape(1, 4, 2, 3)[:, :2], enable_gqa=True)
         F.cosine_similarity(a, b)
+        torch._weight_norm(a, c[:, :1], 0)
+        torch._weight_norm(a, c[:1], 1)
         """,
     ),
     "pictures": (

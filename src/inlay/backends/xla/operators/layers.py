@@ -257,3 +257,10 @@ def upsample_nearest(call: Call, x: Value, sizes: Any, factors: Any = None) -> V
         place = np.minimum(np.floor(np.arange(new, dtype=np.float32) * scale).astype(np.int64), old - 1)
         x = jnp.take(x, jnp.asarray(place), axis=axis, mode="clip")
     return x
+
+
+@takes("aten._weight_norm.default")
+def weight_norm(call: Call, direction: Value, size: Value, dim: int = 0) -> Value:
+    """A weight as its direction times its size, for each entry of one axis; of all axes together where that is -1."""
+    axes = tuple(axis for axis in range(direction.ndim) if dim == -1 or axis != dim)
+    return direction * (size / jnp.sqrt(jnp.sum(direction * direction, axes, keepdims=True)))
