@@ -100,11 +100,7 @@ def test_hole_03_tools_platform_precision_and_sources_are_in_the_key_and_names_a
     made = of(lambda x, y: x + y, tmp_path)
     keys = [key_of(made, name), key_of(made, name, precision=Precision(compute="bfloat16")), key_of(made, name, points=({},))]
     with monkeypatch.context() as patch:
-<<<<<<< HEAD
-        patch.setattr(lowering, "tool_versions", lambda extra, **_: {"torch": "other"})
-=======
         patch.setattr(lowering, "tool_versions", lambda extra, environment: {"torch": "other"})
->>>>>>> 5dc0dc347424961b7347b3ab0cfbefcde28871cf
         keys.append(key_of(made, name))
     with monkeypatch.context() as patch:
         patch.setattr(lowering.platform, "machine", lambda: "riscv64")
