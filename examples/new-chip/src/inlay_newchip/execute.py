@@ -88,9 +88,10 @@ class Interpreter(torch.fx.Interpreter):
         return torch.utils._pytree.tree_map_only(torch.Tensor, self._kept, result) if n.op == "call_function" else result
 
     def _kept(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.numel() == 0:
+            return tensor
         held = self.memory.take(tensor.numel() * tensor.element_size())
-        moved = self.memory.operand(held.address, tensor.dtype, tuple(tensor.shape))
-        moved.copy_(tensor)
+        moved = self.memory.operand(held.address, tensor.dtype, tuple(tensor.shape)).copy_(tensor)
         moved._range = held  # type: ignore[attr-defined]  # freed with the value
         return moved
 
