@@ -15,17 +15,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from measuring import HERE, RESULTS, environment, table, write_result
 from published_instances import host_count, read_instance
 
 from inlay.partitioner.placement import (
+    DeviceKind,
     Placement,
     TaskGraph,
+    TaskValue,
     check_placement,
     is_compiled,
     place,
     run_placement,
-    synthetic_graph,
 )
 
 INSTANCES = HERE / "data" / "partition_instances"
@@ -96,6 +98,29 @@ def numbers(found: Placement) -> dict[str, Any]:
         "method": found.method,
         "pieces": [[piece.kind, len(piece.tasks)] for piece in found.pieces],
     }
+
+
+def synthetic_graph(tasks: int, kinds: int, *, seed: int = 0) -> TaskGraph:
+    """A made-up graph of layers with branches, and so many unlike devices, one of each, for trying how large a graph may be."""
+    random = np.random.default_rng(seed)
+    edges: list[tuple[int, int]] = []
+    readers: dict[int, list[int]] = {}
+    for task in range(1, tasks):
+        near = range(max(0, task - 6), task)
+        for other in {int(item) for item in random.choice(near, size=min(len(near), int(random.integers(1, 4))))}:
+            edges.append((other, task))
+            readers.setdefault(other, []).append(task)
+    values = tuple(TaskValue(producer, tuple(held)) for producer, held in sorted(readers.items()))
+    work, heavy = random.lognormal(0.0, 0.5, tasks), random.random(tasks) < 0.3
+    size, bytes_moved = random.lognormal(0.0, 0.5, tasks), random.lognormal(-2.0, 0.5, len(values))
+    found = []
+    for number in range(kinds):
+        speed, at_heavy, link = random.uniform(0.5, 4.0), random.uniform(0.5, 3.0), random.uniform(0.5, 2.0)
+        seconds = work / speed / np.where(heavy, at_heavy, 1.0)
+        moved = tuple((bytes_moved * link).tolist())
+        capacity = float(size.sum() / kinds * random.uniform(2.0, 4.0))
+        found.append(DeviceKind(f"device{number}", 1, tuple(seconds.tolist()), tuple(size.tolist()), moved, moved, capacity))
+    return TaskGraph(tasks, tuple(edges), values, tuple(found))
 
 
 def large_row() -> dict[str, Any]:

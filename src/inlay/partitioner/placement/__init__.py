@@ -13,7 +13,7 @@ from inlay.partitioner.placement.graph import (
     achieved,
     check_placement,
 )
-from inlay.partitioner.placement.intervals import run_placement, synthetic_graph
+from inlay.partitioner.placement.intervals import run_placement
 from inlay.partitioner.placement.ladder import frontier, place
 
 __all__ = [
@@ -29,5 +29,4 @@ __all__ = [
     "is_compiled",
     "place",
     "run_placement",
-    "synthetic_graph",
 ]

@@ -19,12 +19,9 @@ def least_cut(graph: TaskGraph, objective: str) -> tuple[float, Placement | None
     network.add_nodes_from((0, 1))
     costs = [kind.amounts[objective] for kind in graph.kinds]
     for task in range(graph.count):
-        for side, other in ((0, 1), (1, 0)):  # who is on side 0 is cut off from node 1
+        for side, ends in enumerate(((("task", task), 1), (0, ("task", task)))):  # who is on side 0 is cut off from node 1
             supported = graph.kinds[side].seconds[task] < INFINITE
-            amount = {"capacity": costs[side].tasks[task]} if supported else {}
-            ends = (("task", task), 1) if side == 0 else (0, ("task", task))
-            network.add_edge(*ends, **amount)
-            del other
+            network.add_edge(*ends, **({"capacity": costs[side].tasks[task]} if supported else {}))
     for number, value in enumerate(graph.values):
         producer, readers = ("task", value.producer), [("task", consumer) for consumer in value.consumers]
         leaves, enters = ("leaves", number), ("enters", number)

@@ -5,7 +5,6 @@ sought by exchanging them. The bound is the linear programme of `relaxed`; nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -147,28 +146,3 @@ class _Runs:
                 pieces.append(Piece(int(kind), tuple(sorted(self.order[first:end]))))
             first = int(end)
         return tuple(pieces)
-
-
-def synthetic_graph(tasks: int, kinds: int, *, seed: int = 0) -> TaskGraph:
-    """A made-up graph of layers with branches, and so many unlike devices, one of each, for trying how large a graph may be."""
-    from inlay.partitioner.placement.graph import DeviceKind, TaskValue
-
-    random = np.random.default_rng(seed)
-    edges: list[tuple[int, int]] = []
-    readers: dict[int, list[int]] = {}
-    for task in range(1, tasks):
-        near: Sequence[int] = range(max(0, task - 6), task)
-        for other in {int(item) for item in random.choice(near, size=min(len(near), int(random.integers(1, 4))))}:
-            edges.append((other, task))
-            readers.setdefault(other, []).append(task)
-    values = tuple(TaskValue(producer, tuple(held)) for producer, held in sorted(readers.items()))
-    work, heavy = random.lognormal(0.0, 0.5, tasks), random.random(tasks) < 0.3
-    size, bytes_moved = random.lognormal(0.0, 0.5, tasks), random.lognormal(-2.0, 0.5, len(values))
-    found = []
-    for number in range(kinds):
-        speed, at_heavy, link = random.uniform(0.5, 4.0), random.uniform(0.5, 3.0), random.uniform(0.5, 2.0)
-        seconds = work / speed / np.where(heavy, at_heavy, 1.0)
-        moved = tuple((bytes_moved * link).tolist())
-        capacity = float(size.sum() / kinds * random.uniform(2.0, 4.0))
-        found.append(DeviceKind(f"device{number}", 1, tuple(seconds.tolist()), tuple(size.tolist()), moved, moved, capacity))
-    return TaskGraph(tasks, tuple(edges), values, tuple(found))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -162,12 +161,3 @@ def grown(store: Store, tasks: int) -> Store:
     fresh.length[0] = count
     index(fresh)
     return fresh
-
-
-def fits(graph: TaskGraph, pieces: Sequence[Piece]) -> bool:
-    """Whether every piece fits the memory of its device."""
-    return all(
-        graph.kinds[piece.kind].capacity is None
-        or sum(graph.kinds[piece.kind].memory[task] for task in piece.tasks) <= (graph.kinds[piece.kind].capacity or 0)
-        for piece in pieces
-    )
