@@ -48,9 +48,8 @@ class ChipBuffer:
     def write(self, array: Array, at: tuple[int, ...] = ()) -> None:
         staged = self._memory.take(array.nbytes)
         self._memory.copy_in(staged.address, array)
-        self.stored()[region_of(self.shape, array.shape, at)] = self._memory.operand(
-            staged.address, getattr(torch, self.dtype), array.shape
-        )
+        held = self._memory.operand(staged.address, getattr(torch, self.dtype), array.shape)
+        self.stored()[region_of(self.shape, array.shape, at)] = held
 
     def read(self, at: tuple[slice, ...] = ()) -> Array:
         part, memory = self.stored()[at], self._memory
@@ -61,8 +60,8 @@ class ChipBuffer:
     def rows(self, first: int, count: int) -> ChipBuffer:
         if not 0 <= first <= first + count <= self.shape[0]:
             raise DeviceError(f"rows {first}..{first + count} of a buffer of {self.shape[0]}, expected them inside it")
-        skipped = size_of((first, *self.shape[1:]), self.dtype, kv=self._kv)
-        shape, offset = (count, *self.shape[1:]), self._offset + skipped
+        offset = self._offset + size_of((first, *self.shape[1:]), self.dtype, kv=self._kv)
+        shape = (count, *self.shape[1:])
         return ChipBuffer(shape, self.dtype, self._memory, kv=self._kv, held=self._held, offset=offset)
 
     def place(self, source: Buffer, *, rows: Sequence[int], starts: Sequence[int], counts: Sequence[int]) -> None:
