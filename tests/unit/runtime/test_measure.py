@@ -95,7 +95,7 @@ def test_a_candidate_that_fails_is_a_reason_and_the_others_go_on(world: World) -
     profiles, failures = run(world, jobs, progress=lambda key, state: states.append((key.program, state)))
     assert list(profiles) == ["a", "b"] and all(takes(item, 0.003) for item in profiles.values())
     assert failures == {
-        "fails to load": "ZeroDivisionError: planted",
+        "fails to load": "backend faulty cannot load: its framework failed with ZeroDivisionError: planted",
         "unknown option": "null has no option 'colour', expected one of: seconds_per_run, seconds_per_token, "
         "seconds_per_past_token",
         "fails when it runs": "ZeroDivisionError: planted",
