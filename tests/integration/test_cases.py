@@ -167,5 +167,5 @@ def test_a_build_of_two_devices_does_not_run_inside_one_process(tmp_path) -> Non
     where = cluster("unsupported")
     plan, _ = searched("unsupported", where, ())
     api.compile(captured("unsupported"), tmp_path / "build", plan=plan, cluster=where)
-    with pytest.raises(InputError, match=r"has devices \['cpu:0', 'cpu:1'\], expected one"):
+    with pytest.raises(InputError, match=r"has processes \['cpu:0', 'cpu:1'\], expected one"):
         build_candidate("inside", tmp_path / "build", cluster=where, inside=True)

@@ -41,6 +41,7 @@ def conform(environment: dict[str, str], *arguments: str) -> tuple[int, dict[str
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 
+@pytest.mark.thorough
 def test_a_chip_from_outside_passes_and_its_report_is_signed(tmp_path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "source")
     environment = installed(tmp_path / "source", tmp_path / "site")
