@@ -38,6 +38,7 @@ def prefix_of(pid: int) -> str:
     return str(Path(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()).parents[1])
 
 
+@pytest.mark.thorough
 def test_one_device_has_a_process_for_each_environment_and_they_pass_values_on(home: Path, tmp_path: Path) -> None:
     captured.cache_clear()  # into the cache of this test
     model = captured("tied_ends")
