@@ -182,3 +182,12 @@ def test_the_kernels_without_numba_find_the_same() -> None:
     found = place(random_graph(3, tasks=10, counts=(2, 1), tight=True), "throughput")
     assert found is not None
     assert shown == ["False", repr(found.value)]
+
+
+def test_a_graph_too_large_for_the_programme_keeps_what_was_found_or_is_told() -> None:
+    graph = random_graph(1, tasks=60, counts=(20, 20))
+    found = place(graph, "cost", seconds=5)
+    assert found is not None and found.method.startswith("all of it on") and found.method.endswith("no certificate")
+    tight = random_graph(1, tasks=60, counts=(20, 20), tight=True)
+    with pytest.raises(PartitionError, match="no placement of 60 tasks was found, and the programme for it would have 4800"):
+        place(tight, "cost", seconds=5)

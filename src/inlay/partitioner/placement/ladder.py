@@ -14,6 +14,8 @@ from inlay.partitioner.placement.latency import fastest_sample
 from inlay.partitioner.placement.programme import Programme
 from inlay.partitioner.placement.throughput import fastest_stream
 
+MOST_CHOICES = 4_000
+"""Of a task, a row and a kind: a programme with more is not written down, it would take longer than it is given."""
 NEAR = 1e-9
 """A gap that is rounding alone, as a share."""
 
@@ -30,7 +32,8 @@ def place(
 
     `objective` is "latency" (of one sample), "throughput" (the load of the busiest device) or the name of an amount, such as
     "cost"; `within` are the most that others may come to; `pins` the kinds that tasks must be on. Every answer has a bound;
-    where the time ended before the proof, its gap says so. Raises PartitionError for an unknown objective or budget.
+    where the time ended before the proof, its gap says so. Raises PartitionError for an unknown objective or budget, and
+    where the graph is too large for the one method that is left.
     """
     limits, forced, until = dict(within or {}), dict(pins or {}), time.monotonic() + seconds
     _check(graph, [objective, *limits])
@@ -43,13 +46,28 @@ def place(
     else:
         found = None
     start = min((item for item in (floor, found) if item is not None), key=lambda item: item.value, default=None)
-    programme = Programme(pinned, objective, limits, forced, max(1.0, until - time.monotonic()))
-    solved = programme.solve(start)
+    solved = None
+    if _choices(pinned) <= MOST_CHOICES:
+        solved = Programme(pinned, objective, limits, forced, max(1.0, until - time.monotonic())).solve(start)
+    elif start is None:
+        raise PartitionError(
+            f"no placement of {graph.count} tasks was found, and the programme for it would have {_choices(pinned)} choices, "
+            f"expected at most {MOST_CHOICES}",
+            hint="give it more seconds, merge tasks, or use run_placement for throughput",
+        )
     best = min((item for item in (start, solved) if item is not None), key=lambda item: item.value, default=None)
     if best is None:
         return None
     bounds = [item.bound for item in (found, solved) if item is not None]
-    return replace(best, bound=min(best.value, max(bounds, default=0.0)))
+    bound = min(best.value, max(bounds, default=0.0))
+    method = best.method if bound > 0.0 or best.value == 0.0 else f"{best.method}: no certificate"
+    return replace(best, bound=bound, method=method)
+
+
+def _choices(graph: TaskGraph) -> int:
+    """How many binary choices of a task, a row and a kind the programme has."""
+    counts = [graph.count if kind.count is None else kind.count for kind in graph.kinds]
+    return graph.count * min(sum(counts), graph.count) * len(graph.kinds)
 
 
 def best_single(graph: TaskGraph, objective: str, within: Mapping[str, float]) -> Placement | None:
