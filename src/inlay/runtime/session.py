@@ -140,13 +140,15 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, inputs: Mapping[str, Array], *, keep: Sequence[str] = ()) -> Outcome:
+    def run(self, inputs: Mapping[str, Array], *, keep: Sequence[str] = (), order: Sequence[str] = ()) -> Outcome:
         """The whole program on these inputs; `keep` names values beside the results to be brought back.
 
-        Raises InputError for a missing input or a shape that does not fit, DeviceError where a region fails.
+        `order` names the regions that do it, where a plan holds regions that are alternatives. Raises InputError for a missing
+        input or a shape that does not fit, DeviceError where a region fails.
         """
         sizes = self.sizes_of(inputs)
-        return self._run(self._plan.order, inputs, sizes, tuple(dict.fromkeys((*self._plan.results, *keep))))
+        wanted = tuple(dict.fromkeys((*self._plan.results, *keep)))
+        return self._run(tuple(order) or self._plan.order, inputs, sizes, wanted)
 
     def run_region(self, region: str, values: Mapping[str, Array], sizes: Mapping[str, int]) -> Outcome:
         """One region alone on the values given, all that it gives brought back."""

@@ -28,18 +28,20 @@ class LoadedPiece:
 
 @dataclass(slots=True)
 class Arrangement:
-    """Buffers of one set of sizes: where each value lives, what each piece binds, and copies needed before each piece."""
+    """Buffers of one set of sizes: where each value lives, what each piece binds, and copies needed before and after each."""
 
     sizes: dict[str, int]
     homes: dict[str, Buffer] = field(default_factory=dict)
     bound: list[list[Buffer]] = field(default_factory=list)
     copies: list[list[tuple[Buffer, Buffer]]] = field(default_factory=list)
+    gives: list[list[tuple[Buffer, Buffer]]] = field(default_factory=list)
 
 
 class Stitched:
     """Pieces in the order they run. `close` frees the executables. Not thread-safe.
 
-    `initial` gives first values of states by their names; others begin at zero.
+    `initial` gives first values of states by their names; others begin at zero. Pieces that give the same value are
+    alternatives, of which a run takes one: `run` says which pieces.
 
     Sizes: first `arrange`, then `write` what comes from outside, `run` pieces, `read` what they gave.
     """
@@ -107,6 +109,8 @@ class Stitched:
             for source, target in arrangement.copies[index]:
                 target.write(_look(source))
             self.pieces[index].executable.run(arrangement.sizes)
+            for source, target in arrangement.gives[index]:
+                target.write(_look(source))
         if end is None or end == len(self.pieces):
             for state in self._states:
                 arrangement.homes[state.input].write(_look(arrangement.homes[state.output]))
@@ -128,20 +132,24 @@ class Stitched:
         for piece in self.pieces:
             executable, buffers = piece.executable, list[Buffer]()
             copies: list[tuple[Buffer, Buffer]] = []
+            gives: list[tuple[Buffer, Buffer]] = []
             for port, name in enumerate((*piece.inputs, *piece.outputs)):
                 spec = (*executable.inputs, *executable.outputs)[port]
                 home = made.homes.get(name)
-                if home is not None and port < len(piece.inputs) and _shares(executable, port, home):
+                if home is not None and _shares(executable, port, home):
                     buffers.append(home)
                     continue
                 own = executable.allocate(port, shape_value(spec.shape, sizes))
-                if home is not None and port < len(piece.inputs):
+                if home is None:
+                    made.homes[name] = own
+                elif port < len(piece.inputs):
                     copies.append((home, own))
                 else:
-                    made.homes[name] = own
+                    gives.append((own, home))
                 buffers.append(own)
             made.bound.append(buffers)
             made.copies.append(copies)
+            made.gives.append(gives)
         return made
 
 
