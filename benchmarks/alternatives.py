@@ -5,7 +5,7 @@ Used by `regret.py`. Regions are named by what they are; a run names those that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import numpy as np
 from inlay import api
 from inlay.graph import piece_of
 from inlay.hardware import Cluster, Place
-from inlay.partitioner import Search
 from inlay.runtime import Cache
 from inlay.runtime.device import PieceConfig, RegionConfig
 from inlay.runtime.inputs import random_inputs
@@ -41,7 +40,14 @@ def regions_of(found: Assignment) -> list[tuple[int, int, Place]]:
 class Alternatives:
     """All regions of a model on a cluster, lowered; `refused` names those that a backend would not lower, with the reason."""
 
-    def __init__(self, model: api.CapturedModel, search: Search, cluster: Cluster, *, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        model: api.CapturedModel,
+        places: Sequence[Place],
+        cluster: Cluster,
+        *,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._stored = read_program(model.folder)
         self._weights = read_weights(model.folder)
         self._cluster, self._cache = cluster, Cache.default()
@@ -50,12 +56,12 @@ class Alternatives:
         self._regions: dict[str, dict[str, RegionConfig]] = {device: {} for device in cluster.devices}
         blocks = len(self._stored.cut.blocks)
         runs = [(first, end) for first in range(blocks) for end in range(first + 1, blocks + 1)]
-        for place in search.places:
+        for place in places:
             self._lower(model.folder, place, runs, progress)
         program = self._stored.cut.program
         states = {state.input for state in program.states}
         wanted = {name: tensor for name, tensor in program.inputs.items() if name not in states}
-        self._inputs = random_inputs(wanted, sizes=self._point, samples=self._stored.samples, seed=1)
+        self.inputs = random_inputs(wanted, sizes=self._point, samples=self._stored.samples, seed=1)
 
     def order(self, found: Assignment) -> tuple[str, ...] | None:
         """The regions that do an assignment; None where one of them cannot be."""
@@ -90,7 +96,7 @@ class Alternatives:
 
     def run(self, session: Session, order: tuple[str, ...]) -> float:
         """One pass; its seconds. Raises SystemExit where the result is not what the first pass of all gave."""
-        outcome = session.run(self._inputs, order=order)
+        outcome = session.run(self.inputs, order=order)
         if not hasattr(self, "_truth"):
             self._truth = {name: np.array(value) for name, value in outcome.values.items()}
         for name, value in outcome.values.items():

@@ -134,7 +134,7 @@ def judge(subject: Subject, options: argparse.Namespace, facts: dict[str, Any]) 
     chosen, search = search_partition(model, cluster=cluster, backends=subject.backends, progress=lambda text: None)
     spent = time.perf_counter() - begun
     say(f"{subject.name}: {chosen.reason} ({spent:.0f} s)")
-    world = Alternatives(model, search, cluster, progress=say)
+    world = Alternatives(model, search.places, cluster, progress=say)
     plans, singles, refused = {}, {}, 0
     for found in assignments(len(search.chain.blocks), search.places):
         order = world.order(found)
