@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 0
+# Two processes of tests, each taking whole files: no more, for memory.
+SIDE_BY_SIDE := -n 2 --dist loadscope
 ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 
 # Frameworks that clash with the main environment: `make environments`, or one of them, for example `make environment-iree`.
@@ -35,7 +37,8 @@ demo: setup
 	  --ask "What does os.path.join do?"
 
 test: check
-	$(BIN)/python -m pytest tests/conformance tests/integration -m "not thorough"
+	$(BIN)/python -m pytest tests/conformance tests/integration -m "not thorough and not alone" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest tests/integration -m "alone and not thorough"
 
 check: setup
 	$(BIN)/ruff check .
@@ -43,7 +46,8 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/check.py
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -m "not alone" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest tests/unit -m alone
 
 # Each of these shows one claim of the README on this machine and prints what it measured.
 tokens: setup

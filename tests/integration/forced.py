@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from serving import deployment
 
+from inlay.backends.environment import environment_of, python_of
 from inlay.engine.runner import ExtendRunner
 from inlay.orchestrator.compiling import ensure_lowered
 from inlay.runtime import load_region
@@ -30,8 +35,11 @@ class LogitRunner(ExtendRunner):
 def forced_error(folder: Path, backend: str, ids: tuple[int, ...], truth: Array, *, singles: int = 32) -> float:
     """Largest absolute difference to the reference's logits [len(ids), vocabulary], at every chunk end and single token.
 
-    The sequence lies in slot 2 of 4, and its neighbours hold other rows, so that a wrong row shows.
+    The sequence lies in slot 2 of 4, and its neighbours hold other rows, so that a wrong row shows. A backend that lives in
+    an environment of its own is asked in a process of that.
     """
+    if environment_of(backend) is not None:
+        return _elsewhere(folder, backend, ids, truth, singles)
     wanted = deployment(folder, [backend], slots=4)
     place = f"cpu:0/{backend}"
     lowered = ensure_lowered(wanted, progress=lambda text: None)[place]
@@ -53,3 +61,24 @@ def forced_error(folder: Path, backend: str, ids: tuple[int, ...], truth: Array,
         worst = max(worst, float(np.abs(runner.seen[0] - truth[at - 1]).max()))
     region.executable.close()
     return worst
+
+
+def _elsewhere(folder: Path, backend: str, ids: tuple[int, ...], truth: Array, singles: int) -> float:
+    given = json.dumps({"folder": str(folder), "backend": backend, "ids": ids, "truth": truth.tolist(), "singles": singles})
+    here = str(Path(__file__).parent)
+    found = subprocess.run(
+        [python_of(backend), __file__], input=given, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": here}
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    return float(found.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """What `_elsewhere` starts: the question as JSON on stdin, the error on the last line of stdout."""
+    asked = json.load(sys.stdin)
+    truth = np.array(asked["truth"], np.float32)
+    print(forced_error(Path(asked["folder"]), asked["backend"], tuple(asked["ids"]), truth, singles=asked["singles"]))
+
+
+if __name__ == "__main__":
+    main()

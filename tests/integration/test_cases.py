@@ -23,6 +23,8 @@ from inlay.specs.partition import Partition, PlannedRegion, dump_partition
 from inlay.specs.verification import Verification
 from inlay.units import Bytes
 
+pytestmark = pytest.mark.alone
+
 CASES = Path(__file__).parents[2] / "examples" / "cases"
 TWO = ("openvino", "onnxruntime")
 

@@ -18,6 +18,8 @@ from inlay.hardware import probe
 from inlay.runtime.cache import Cache
 from inlay.runtime.machine import kept_figures, measure_figures
 
+pytestmark = pytest.mark.alone
+
 
 def devices(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**ENVIRONMENT, "INLAY_CACHE": str(cache), "COLUMNS": "120"}

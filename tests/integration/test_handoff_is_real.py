@@ -19,6 +19,8 @@ from inlay.specs.device import BatchDone, KvArrived, Submit
 from inlay.specs.generation import GenerationParameters, Placement
 from inlay.specs.schedule import Answered, Arrived, Recompute, Send
 
+pytestmark = pytest.mark.alone
+
 GREEDY = GenerationParameters(max_tokens=24, temperature=0.0, ignore_eos=True)
 PREFILL, DECODE = "cpu:0/openvino", "cpu:1/onnxruntime"
 ROLES = [f"prefill={PREFILL}", f"decode={DECODE}"]

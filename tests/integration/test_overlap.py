@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 import zoo
 from serving import deployment, generate, running
 from truth import prompts
 
 from inlay import api
 from inlay.specs.generation import GenerationParameters, Placement
+
+pytestmark = pytest.mark.alone
 
 GOAL = 0.30
 

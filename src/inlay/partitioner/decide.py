@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+import msgspec
+
 from inlay.cost import beats
 from inlay.partitioner.assemble import Verdict, assemble, assemble_edited
 from inlay.partitioner.build import Offering, build
+from inlay.partitioner.flips import find_flips
 from inlay.partitioner.floors import WORTH_CUTTING, Floor, find_floors, no_plan
 from inlay.partitioner.goals import solve_goal
 from inlay.partitioner.plans import MOST_PLANS, distinct_plans
@@ -68,7 +71,9 @@ class Race:
         """What is shipped: the plan of the least value, or the best floor where the plan does not beat it beyond the noise.
         A trial of the two decides where there was one."""
         chosen, reason = self._choice
-        return assemble(self.offering, self.problem, chosen, self.verdict(reason))
+        flips = find_flips(self.problem, self.search.goal, chosen.steps, worth=WORTH, labels=self.solution.labels)
+        found = assemble(self.offering, self.problem, chosen, self.verdict(reason))
+        return msgspec.structs.replace(found, flips=flips)
 
     def trial(self) -> Trial | None:
         """The plan that would be shipped and the floor it beats, where the race is close, both can be run here and were

@@ -12,7 +12,14 @@ from inlay.units import format_bytes
 
 def explain(partition: Partition) -> str:
     """The whole decision as plain text in aligned columns; every figure says its grade."""
-    parts = [_head(partition), _regions(partition), _transfers(partition), _floors(partition), _rest(partition)]
+    parts = [
+        _head(partition),
+        _regions(partition),
+        _transfers(partition),
+        _floors(partition),
+        _flips(partition),
+        _rest(partition),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -99,6 +106,22 @@ def _floors(partition: Partition) -> str:
     return "\n".join(["floors (all of it at one place):", *(f"  {_alternative(item)}" for item in partition.floors)])
 
 
+def _flips(partition: Partition) -> str:
+    """What would move blocks, and what was tried in vain."""
+    if not partition.flips:
+        return ""
+    rows = [
+        [f"{item.subject}:", item.what, format_amount(partition.objective, item.value), f"blocks {item.change}"]
+        for item in partition.flips
+        if item.change
+    ]
+    vain = ", ".join(f"{item.subject} {item.what}" for item in partition.flips if not item.change)
+    lines = ["what would change it (each by itself, by the same table of costs):", *(f"  {line}" for line in _table(rows))]
+    if not rows:
+        lines = ["what would change it: nothing that was tried"]
+    return "\n".join([*lines, *([f"  not: {vain}"] if vain else [])])
+
+
 def _rest(partition: Partition) -> str:
     lines = [f"pin: {pin}" for pin in partition.pins] + [f"stays in its zone: {zone}" for zone in partition.zones]
     lines += [f"state {name}: owned by {owner}" for name, owner in sorted(partition.states.items())]
@@ -118,5 +141,7 @@ def _count(number: int, noun: str) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with columns of equal width."""
+    if not rows:
+        return []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

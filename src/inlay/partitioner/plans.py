@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from inlay.partitioner.goals import solve_goal
-from inlay.partitioner.problem import Plan, Problem
+from inlay.partitioner.problem import Plan, Problem, Step
 from inlay.partitioner.solve import Solution
 from inlay.specs.goal import Goal
 
@@ -20,12 +22,12 @@ def distinct_plans(problem: Problem, count: int, goal: Goal = Goal()) -> tuple[t
         solution = solve_goal(problem, goal, plans=wanted)
         best: dict[tuple[int, ...], Plan] = {}
         for plan in solution.plans:
-            best.setdefault(assignment(plan), plan)
+            best.setdefault(places_of(plan.steps), plan)
         if len(best) >= count or len(solution.plans) < wanted or wanted >= MOST_PLANS:
             return tuple(best.values())[:count], solution
         wanted = MOST_PLANS
 
 
-def assignment(plan: Plan) -> tuple[int, ...]:
-    """The number of the place of every block."""
-    return tuple(step.place for step in plan.steps for _ in range(step.first, step.end))
+def places_of(steps: Sequence[Step]) -> tuple[int, ...]:
+    """The number of the place of every block of a plan."""
+    return tuple(step.place for step in steps for _ in range(step.first, step.end))

@@ -67,6 +67,16 @@ class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
     flops_share: float = 0.0
 
 
+class Flip(msgspec.Struct, frozen=True, kw_only=True):
+    """What would change the decision: `subject` with `what` ("links", "2 times as fast") would move the blocks that `change`
+    names, and the objective would come to `value`. An empty `change`: it was tried, and nothing would move."""
+
+    subject: str
+    what: str
+    value: float = 0.0
+    change: str = ""
+
+
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """The decision. `points` are the sizes it was planned for; `value` is that of the `objective` (one of
     specs.goal.OBJECTIVES) for one pass over all of them, `bound` the proven least for the same table of costs, by `method`;
@@ -99,6 +109,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     floors: tuple[Alternative, ...] = ()
     reason: str = ""
     unused: tuple[str, ...] = ()
+    flips: tuple[Flip, ...] = ()
     seed: int = 0
     version: int = PARTITION_VERSION
 

@@ -21,6 +21,8 @@ from inlay.specs.artifact import Interface, WeightMap, WeightReference, stage_in
 from inlay.specs.profile import Profile
 from inlay.specs.stage import KvLayer, Port, StageShape
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:

@@ -18,6 +18,8 @@ from inlay.runtime.candidate import MeasureJob
 from inlay.runtime.compare import Candidate, artifact_candidate, compare
 from inlay.runtime.intervals import ratio_interval
 
+pytestmark = pytest.mark.alone
+
 PROGRAM = """
 import time
 from inlay.runtime.compare import answer_turns

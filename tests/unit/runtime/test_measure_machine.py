@@ -20,6 +20,8 @@ from inlay.runtime.machine import kept_figures, measure_figures
 from inlay.runtime.roofline import array_size, product_rates, rate_spread
 from inlay.specs.roofline import DeviceProfile, MachineFigures, MeasuredLink, Spread
 
+pytestmark = pytest.mark.alone
+
 RATE = Spread(best=9.0, median=7.0, low=6.0, high=8.0, samples=5)
 TIME = Spread(best=1e-5, median=2e-5, low=1.5e-5, high=3e-5, samples=31)
 PROFILE = DeviceProfile(

@@ -148,7 +148,7 @@ def test_frames_and_descriptors_follow_the_handshake_untouched() -> None:
     made[0].close()
 
 
-@pytest.mark.parametrize("key", [KEY, create_key()])
+@pytest.mark.parametrize("key", [KEY, create_key()], ids=["fixed", "fresh"])
 def test_the_asyncio_end_speaks_with_the_blocking_end(key: bytes) -> None:
     async def engine(sock: socket.socket) -> Peer:
         reader, writer = await asyncio.open_unix_connection(sock=sock)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from inlay.workers import Heartbeat
+
+pytestmark = pytest.mark.alone
 
 
 def test_a_process_that_is_asked_nothing_is_never_late() -> None:
