@@ -16,6 +16,7 @@ from inlay.specs.generation import GenerationParameters, Placement
 
 NEW_TOKENS = 32
 QUICK = ("demo", "gpt_oss")
+QUICK_PROMPTS = 12
 SLOW = ("inductor", "xla")  # compile for half a minute a model or longer: the quick run has them for the demo model
 GREEDY = GenerationParameters(max_tokens=NEW_TOKENS, temperature=0.0, ignore_eos=True)
 FORCED_TOLERANCE = 1e-4
@@ -37,7 +38,7 @@ def test_greedy_tokens_are_those_of_the_reference_through_every_place_and_every_
     folder = folder_of(name, tmp_path)
     backends = [item for item in backends_present() if all_models or name == "demo" or item not in SLOW]
     model = load(folder)
-    given = prompts(50, vocabulary=4096)
+    given = prompts(50 if all_models else QUICK_PROMPTS, vocabulary=4096)
     truths = continuations(model, given, new_tokens=NEW_TOKENS)
     distinct = sum(truth.distinct for truth in truths) / len(truths)
     error = report_forced(name, folder, backends, model, truths)
