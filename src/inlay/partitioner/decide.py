@@ -130,6 +130,9 @@ class Race:
                 said = f"{len(best.steps)} regions, {value}", f"{alone} of {where} alone"
                 return _judged(best, floor, self.search.trials[rivals], *said)
             return best, f"it takes {value}, beyond the noise less than the {alone} of {where} alone"
+        if len(best.steps) == 1 and best.steps[0].place == floor.steps[0].place and len(floor.steps) == 1:
+            by_block = f"block by block would take {value}, within {100 * worth:g} % of the {alone}"
+            return floor, f"{where} takes all of it, lowered whole: {by_block}"
         near = "within the noise" if enough else f"within {100 * worth:g} %"
         said_ = f"{len(best.steps)} regions would take {value}, {near} of the {alone} of {where} alone"
         return floor, f"{said_}: ties go to one place"

@@ -38,6 +38,8 @@ class _Programme:
         self.scale = max((step.seconds for step in steps), default=0.0) or 1.0
         self._solver.setOptionValue("time_limit", self.seconds)
         self._solver.setOptionValue("mip_rel_gap", ROUNDING / 10)
+        self._solver.setOptionValue("mip_abs_gap", 0.0)  # by default it stops at 1e-6 of whatever the values are
+        self._solver.setOptionValue("mip_feasibility_tolerance", 1e-9)
         self.taken = [(step, self._solver.addBinary()) for step in steps]
         if not self._path():
             return Solution((), INFINITE, True, 0)

@@ -36,6 +36,7 @@ class Programme:
         self._solver = Solver()
         self._solver.setOptionValue("time_limit", self.seconds)
         self._solver.setOptionValue("mip_rel_gap", 1e-9)
+        self._solver.setOptionValue("mip_abs_gap", 0.0)
         self._solver.setOptionValue("mip_abs_gap", 1e-12)
         counts = [graph.count if kind.count is None else kind.count for kind in graph.kinds]
         self.rows = min(sum(counts), graph.count)
