@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -28,6 +30,8 @@ from inlay.runtime.conformance.zoo import operator_counts
 from inlay.specs.conformance import CHOSEN, FULL, NOT_REACHED, SAMPLE, SECTIONS, Case, Report, measure_coverage, sign
 
 SAMPLE_SECONDS = 170.0
+NEEDED = ("torch", "transformers", "expecttest")
+"""Packages that make the samples; the last one is what PyTorch's own list of them imports."""
 """After which a sample begins nothing new."""
 FILES_OF = "text encoder"
 """The program that is copied, damaged and opened on a broken driver."""
@@ -73,6 +77,11 @@ def _checked(name: str, sections: Sequence[str]) -> tuple[Backend, tuple[str, ..
     here = found.available()
     if not here.available:
         raise UnsupportedError(f"backend {name} cannot be tried here: {here.reason}", hint="`inlay devices` shows them")
+    missing = next((package for package in NEEDED if find_spec(package) is None), "")
+    if missing:
+        raise UnsupportedError(
+            f"the conformance kit needs {missing}, which is not installed in {sys.prefix}", hint="pip install 'inlay[conform]'"
+        )
     return found, tuple(section for section in SECTIONS if not sections or section in sections)
 
 
