@@ -120,6 +120,13 @@ def test_a_report_is_read_back_as_it_was_signed() -> None:
     assert parse_report(dump_report(signed), source="it") == signed
 
 
+def test_a_report_with_failures_in_many_sections_is_read_back_too() -> None:
+    wrong = {section: (Case("bad", "failed", reason="wrong"),) for section in SECTIONS}
+    signed = sign(report(sections=wrong))
+    assert len(signed.because) == len(SECTIONS)
+    assert parse_report(dump_report(signed), source="it") == signed
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [('"passed",2', '"passed",3'), ("made up", "other"), ('"taken": "2026', '"taken": "2027'), ("1e-7", "1e-8")],

@@ -334,7 +334,7 @@ def eye(call: Call, rows: int, columns: int | None = None, **_: Any) -> Value:
 
 @takes("aten.meshgrid.default", "aten.meshgrid.indexing")
 def meshgrid(call: Call, items: Sequence[Value], *, indexing: str = "ij") -> Value:
-    return jnp.meshgrid(*items, indexing=indexing)
+    return jnp.meshgrid(*map(jnp.atleast_1d, items), indexing=indexing)
 
 
 @takes("aten.fill.Scalar", "aten.fill.Tensor")
