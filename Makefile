@@ -12,7 +12,7 @@ ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 NAMES := $(patsubst environments/%.txt,%,$(wildcard environments/*.txt))
 HOMES := $(or $(INLAY_ENVIRONMENTS),.environments)
 
-.PHONY: demo test check tokens handoff overlap conformance reports suite text bench setup clean environments
+.PHONY: demo test check thorough tokens handoff overlap conformance reports suite text bench setup clean environments
 .PHONY: $(NAMES:%=environment-%) $(NAMES:%=conformance-%)
 
 setup: $(STAMP)
@@ -48,6 +48,10 @@ check: setup
 	$(BIN)/python docs/check.py
 	$(BIN)/python -m pytest tests/unit -m "not alone" $(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest tests/unit -m alone
+
+# What `make test` leaves out for its length.
+thorough: setup
+	$(BIN)/python -m pytest tests/conformance tests/integration -m thorough
 
 # Each of these shows one claim of the README on this machine and prints what it measured.
 tokens: setup

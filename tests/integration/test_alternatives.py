@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: its own 
 
 from alternatives import Alternatives, regions_of
 
-PLACES = (Place("cpu:0", "contrary"), Place("cpu:0", "onnxruntime"), Place("cpu:1", "openvino"))
+PLACES = (Place("cpu:0", "contrary"), Place("cpu:1", "onnxruntime"))
 
 
 def test_any_assignment_gives_what_the_reference_gives(tmp_path) -> None:

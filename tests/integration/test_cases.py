@@ -97,6 +97,7 @@ def test_case_two_a_model_that_fits_neither_device_is_split_and_moves_what_the_p
     assert moved == planned
 
 
+@pytest.mark.thorough
 def test_case_two_with_a_device_that_enforces_its_memory(tmp_path) -> None:
     free = without_limit("memory-contrary")
     whole, _ = searched("decoder", free, ("openvino", "contrary"))

@@ -15,7 +15,7 @@ from truth import Truth, continuations, forced_logits, load, prompts
 from inlay.specs.generation import GenerationParameters, Placement
 
 NEW_TOKENS = 32
-QUICK = ("demo", "gpt_oss")
+QUICK = ("demo",)
 QUICK_PROMPTS = 12
 SLOW = ("inductor", "xla")  # compile for half a minute a model or longer: the quick run has them for the demo model
 GREEDY = GenerationParameters(max_tokens=NEW_TOKENS, temperature=0.0, ignore_eos=True)
