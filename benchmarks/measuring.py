@@ -85,6 +85,18 @@ def show(found: Spread, digits: int = 2) -> str:
     return f"{found.median:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
+def as_spread(value: Any) -> Spread:
+    """A Spread as it was measured now, or as it was read back from a result file."""
+    return value if isinstance(value, Spread) else Spread(**value)
+
+
+def kept_records(path: Path, key: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Records of the last run whose `key` is none of `names`, which are measured now."""
+    if not path.is_file():
+        return []
+    return [item for item in json.loads(path.read_text())["results"] if item[key] not in names]
+
+
 def write_result(name: str, *, title: str, facts: dict[str, Any], records: Any, text: str, folder: Path) -> None:
     """Write both files and print the table's file to stdout."""
     folder.mkdir(parents=True, exist_ok=True)

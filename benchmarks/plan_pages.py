@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from measuring import Spread, show, table
+from measuring import as_spread, show, table
 
 LONGEST = 160
 """Characters of a reason in a table."""
@@ -22,7 +22,7 @@ def page(records: Sequence[dict[str, Any]], *, turn_seconds: float) -> str:
         "largest point, *planned* is what the plan says."
     )
     said = [
-        f"- {item['title']} (`{item['case']}`): {item['verdict']}, {show(_spread(item['ratio']), 3)} times its time."
+        f"- {item['title']} (`{item['case']}`): {item['verdict']}, {show(as_spread(item['ratio']), 3)} times its time."
         for item in records
     ]
     return "\n\n".join([intro, "\n".join(said), *(section(item) for item in records)])
@@ -54,7 +54,7 @@ def row(plan: dict[str, Any]) -> list[str]:
         f"{name}: {', '.join(plan['regions'])}",
         f"{plan['predicted_ms']:.2f}",
         f"{plan['measured_ms']:.2f}",
-        show(_spread(plan["against"]), 3),
+        show(as_spread(plan["against"]), 3),
         str(plan["counted_bytes"]),
         str(plan["planned_bytes"]),
     ]
@@ -77,7 +77,3 @@ def brief(reason: str) -> str:
     """A reason short enough for a table."""
     flat = " ".join(reason.replace("|", "/").split())
     return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 3]}..."
-
-
-def _spread(value: Any) -> Spread:
-    return value if isinstance(value, Spread) else Spread(**value)

@@ -9,7 +9,6 @@ The cases are those of examples/cases. The verdict on a case: is the chosen plan
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import RESULTS, ROOT, environment, say, write_result
+from measuring import RESULTS, ROOT, environment, kept_records, say, write_result
 from openings import QUIET_LOAD, Taken, median, race, ratio, wait_for_quiet
 from plan_pages import page
 
@@ -204,13 +203,6 @@ def verdict(
     return {"passes": passes, "rival": rival, "plans": rows, "ratio": figure, "verdict": said, "never_slower": figure.low <= 1}
 
 
-def kept(path: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Records of the last run of cases that are not judged now."""
-    if not path.is_file():
-        return []
-    return [item for item in json.loads(path.read_text())["results"] if item["case"] not in names]
-
-
 def main() -> None:
     """Parses, judges, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -226,7 +218,7 @@ def main() -> None:
     if options.quick:
         options.openings, options.rounds, options.search_rounds, options.wait = 2, 3, 3, 0.0
     facts, names = environment(), options.cases.split(",")
-    records = kept(options.out / "plans.json", names)
+    records = kept_records(options.out / "plans.json", "case", names)
     with tempfile.TemporaryDirectory(prefix="inlay-plans-") as temporary:
         cache = (options.cache or Path(temporary) / "cache").resolve()
         os.environ["INLAY_CACHE"] = str(cache)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import random
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alternatives import Alternatives, Assignment, regions_of
-from measuring import RESULTS, ROOT, Spread, environment, say, show, table, write_result
+from measuring import RESULTS, ROOT, Spread, as_spread, environment, kept_records, say, show, table, write_result
 from openings import QUIET_LOAD, Taken, median, ratio, wait_for_quiet
 
 from inlay import api
@@ -204,7 +203,7 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     """The table, and what is in it."""
     lines = []
     for item in records:
-        regret, single = _spread(item["regret"]), item["against_single"]
+        regret, single = as_spread(item["regret"]), item["against_single"]
         lines.append(
             [
                 f"{item['what']} ({item['blocks']} blocks, {len(item['places'])} places)",
@@ -213,9 +212,9 @@ def page(records: Sequence[dict[str, Any]]) -> str:
                 f"{item['chosen_ms']:.2f}",
                 f"{item['rank_at_first']}",
                 show(regret, 3),
-                show(_spread(item["regret_afresh"]), 3),
-                show(_spread(single), 3) if single else "",
-                said(regret, _spread(single) if single else None),
+                show(as_spread(item["regret_afresh"]), 3),
+                show(as_spread(single), 3) if single else "",
+                said(regret, as_spread(single) if single else None),
             ]
         )
     text = (
@@ -240,17 +239,6 @@ def said(regret: Spread, single: Spread | None) -> str:
     return f"goal {goal}{slower}"
 
 
-def _spread(value: Any) -> Spread:
-    return value if isinstance(value, Spread) else Spread(**value)
-
-
-def kept(path: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Records of the last run of subjects that are not judged now."""
-    if not path.is_file():
-        return []
-    return [item for item in json.loads(path.read_text())["results"] if item["subject"] not in names]
-
-
 def main() -> None:
     """Parses, judges, writes after every subject."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -272,7 +260,7 @@ def main() -> None:
     unknown = sorted(set(names) - {subject.name for subject in SUBJECTS})
     if unknown:
         raise SystemExit(f"error: subject {unknown[0]!r}, expected one of {[subject.name for subject in SUBJECTS]}")
-    records = kept(options.out / "regret.json", names)
+    records = kept_records(options.out / "regret.json", "subject", names)
     order = [subject.name for subject in SUBJECTS]
     with tempfile.TemporaryDirectory(prefix="inlay-regret-") as temporary:
         os.environ["INLAY_CACHE"] = str((options.cache or Path(temporary) / "cache").resolve())

@@ -9,7 +9,6 @@ what is between regions shows. Rows of backends not named are kept from the last
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from measuring import RESULTS, ROOT, Spread, environment, say, show, table, write_result
+from measuring import RESULTS, ROOT, Spread, as_spread, environment, kept_records, say, show, table, write_result
 from openings import QUIET_LOAD, Taken, median, race, ratio, wait_for_quiet
 
 from inlay import api
@@ -214,8 +213,8 @@ def line(item: dict[str, Any]) -> list[str]:
         str(item["regions"]),
         str(item["nodes"]),
         f"{item['milliseconds']:.3f}",
-        show(_spread(item["times_one_region"]), 3),
-        show(_spread(per_cut), 0) if per_cut else "",
+        show(as_spread(item["times_one_region"]), 3),
+        show(as_spread(per_cut), 0) if per_cut else "",
         str(moved["counted"]) if moved else "",
         str(moved["planned"]) if moved else "",
     ]
@@ -226,21 +225,10 @@ def verdicts(records: Sequence[dict[str, Any]]) -> list[str]:
     found = []
     for item in records:
         if item["way"] == INSIDE and item["regions"] == COUNTS[-1]:
-            figure = _spread(item["times_one_region"])
+            figure = as_spread(item["times_one_region"])
             verdict = "met" if figure.high <= 1 + GOAL else "met in the median" if figure.median <= 1 + GOAL else "missed"
             found.append(f"- {item['backend']}, {item['subject']}: {show(figure, 3)} times one region: {verdict}.")
     return [f"At most {GOAL:.0%} more at {COUNTS[-1]} regions in one process:", "", *found]
-
-
-def _spread(value: Any) -> Spread:
-    return value if isinstance(value, Spread) else Spread(**value)
-
-
-def kept(path: Path, backends: Sequence[str]) -> list[dict[str, Any]]:
-    """Records of the last run of backends that are not measured now."""
-    if not path.is_file():
-        return []
-    return [item for item in json.loads(path.read_text())["results"] if item["backend"] not in backends]
 
 
 def main() -> None:
@@ -257,7 +245,7 @@ def main() -> None:
     if options.quick:
         options.openings, options.rounds, options.wait = 2, 3, 0.0
     facts, backends = environment(), options.backends.split(",")
-    records = kept(options.out / "stitched.json", backends)
+    records = kept_records(options.out / "stitched.json", "backend", backends)
     subjects = SUBJECTS[2:] if options.quick else SUBJECTS
     cluster = devices(COUNTS[-1])
     with tempfile.TemporaryDirectory(prefix="inlay-stitched-") as temporary:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from measuring import RESULTS, ROOT, Spread, environment, say, show, table, write_result
+from measuring import RESULTS, ROOT, as_spread, environment, say, show, table, write_result
 from openings import Taken, median, ratio, wait_for_quiet
 
 from inlay import api
@@ -166,8 +166,8 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     """What a person reads."""
     parts = [(__doc__ or "").split("\n\n", 2)[2].strip()]
     for item in records:
-        rows = [[row["name"], f"{row['milliseconds']:.2f}", show(_spread(row["ratio"]), 3)] for row in item["rows"]]
-        ratio_ = _spread(item["pipelined_of_best"])
+        rows = [[row["name"], f"{row['milliseconds']:.2f}", show(as_spread(row["ratio"]), 3)] for row in item["rows"]]
+        ratio_ = as_spread(item["pipelined_of_best"])
         verdict = "wins" if ratio_.high < 1 else "loses" if ratio_.low > 1 else "is not told apart"
         parts.append(
             f"## {item['model']}, {item['point']}, streams of {item['count']}\n\n"
@@ -176,10 +176,6 @@ def page(records: Sequence[dict[str, Any]]) -> str:
             f"Against {item['best']} with both cores the pipeline **{verdict}**: {show(ratio_, 3)} of its time."
         )
     return "\n\n".join(parts)
-
-
-def _spread(value: Any) -> Spread:
-    return value if isinstance(value, Spread) else Spread(**value)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import pytest
 from compiling import build, captured, two_devices
 
 from inlay import api
+from inlay.errors import InputError
 from inlay.hardware import Place
 from inlay.runtime.store import read_program
 
@@ -52,3 +53,5 @@ def test_results_that_differ_between_assignments_end_the_measuring() -> None:
         world.inputs = {name: np.roll(array, 1, axis=-1) for name, array in world.inputs.items()}
         with pytest.raises(SystemExit, match="than the first plan"):
             world.run(session, order)
+        with pytest.raises(InputError, match="region 'nowhere' is not there, expected: 0-0 "):
+            session.run(world.inputs, order=("nowhere",))

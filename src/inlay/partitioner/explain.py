@@ -116,7 +116,10 @@ def _flips(partition: Partition) -> str:
         if item.change
     ]
     vain = ", ".join(f"{item.subject} {item.what}" for item in partition.flips if not item.change)
-    lines = ["what would change it (each by itself, by the same table of costs):", *(f"  {line}" for line in _table(rows))]
+    lines = [
+        "what would change it (each by itself; values are modelled on the same table of costs):",
+        *(f"  {line}" for line in _table(rows)),
+    ]
     if not rows:
         lines = ["what would change it: nothing that was tried"]
     return "\n".join([*lines, *([f"  not: {vain}"] if vain else [])])

@@ -143,9 +143,12 @@ class Session:
     def run(self, inputs: Mapping[str, Array], *, keep: Sequence[str] = (), order: Sequence[str] = ()) -> Outcome:
         """The whole program on these inputs; `keep` names values beside the results to be brought back.
 
-        `order` names the regions that do it, where a plan holds regions that are alternatives. Raises InputError for a missing
-        input or a shape that does not fit, DeviceError where a region fails.
+        `order` names the regions that do it, where a plan holds regions that are alternatives. Raises InputError for a region
+        that is not there, a missing input or a shape that does not fit, DeviceError where a region fails.
         """
+        strange = next((region for region in order if region not in self._regions), None)
+        if strange is not None:
+            raise InputError(f"region {strange!r} is not there, expected: {', '.join(self._regions)}", hint="correct its name")
         sizes = self.sizes_of(inputs)
         wanted = tuple(dict.fromkeys((*self._plan.results, *keep)))
         return self._run(tuple(order) or self._plan.order, inputs, sizes, wanted)

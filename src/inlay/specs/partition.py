@@ -69,7 +69,7 @@ class PlannedBlock(msgspec.Struct, frozen=True, kw_only=True):
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
     """What would change the decision: `subject` with `what` ("links", "2 times as fast") would move the blocks that `change`
-    names, and the objective would come to `value`. An empty `change`: it was tried, and nothing would move."""
+    names; the objective would come to `value`, a modelled figure. An empty `change`: it was tried, and nothing would move."""
 
     subject: str
     what: str
