@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from inlay import api
+from inlay.api import programs
 from inlay.api.programs import device_options, search_partition
 from inlay.backends import backend
+from inlay.cost import ProfileStore
 from inlay.errors import InputError, OutOfMemoryError, PartitionError
 from inlay.hardware import Cluster, load_cluster
 from inlay.partitioner import Search, best_plans, floor_plans
@@ -19,7 +22,10 @@ from inlay.runtime import Cache
 from inlay.runtime.assemble import compile_partition
 from inlay.runtime.compare import compare
 from inlay.runtime.judged import build_candidate
-from inlay.specs.partition import Partition, PlannedRegion, dump_partition
+from inlay.runtime.obtain import obtain
+from inlay.runtime.store import read_program
+from inlay.specs.partition import Partition, PlannedRegion, Trial, dump_partition
+from inlay.specs.profile import Estimate, Failure, Profile, Wanted
 from inlay.specs.verification import Verification
 from inlay.units import Bytes
 
@@ -27,6 +33,8 @@ pytestmark = pytest.mark.alone
 
 CASES = Path(__file__).parents[2] / "examples" / "cases"
 TWO = ("openvino", "onnxruntime")
+HOMES = {"look.": "openvino", "read.": "onnxruntime"}
+"""What suits the blocks whose names start so, in the case of two specialists."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,12 +145,45 @@ def test_case_three_two_devices_because_each_framework_refuses_an_operator_which
     proven("unsupported", plan, where, tmp_path / "build")
 
 
-def test_case_four_each_framework_takes_the_blocks_it_is_faster_at(tmp_path) -> None:
+class Planted:
+    """What is measured, with times in place of the clock's: a block takes ten times as long where it is not at home.
+
+    Which framework is faster on this machine is what `benchmarks/` tells; here the plan has to follow the times it is given.
+    """
+
+    def __init__(self, names: Sequence[str], kept: Path) -> None:
+        self.names, self.kept = names, kept
+
+    def seconds(self, first: int, end: int, backend_name: str) -> float:
+        homes = [next((home for start, home in HOMES.items() if name.startswith(start)), "") for name in self.names]
+        return sum(1e-3 if home in ("", backend_name) else 1e-2 for home in homes[first:end])
+
+    def obtain(self, wanted: Wanted, *args: Any, **options: Any) -> tuple[list[Profile], list[Failure]]:
+        found, failures = obtain(wanted, *args, **options)
+        taken = {key: self.seconds(item.first, item.end, item.backend) for item in wanted.measurements for key in item.keys}
+        times = {key: {"median": value, "low": 0.99 * value, "high": 1.01 * value} for key, value in taken.items()}
+        return [msgspec.structs.replace(profile, **times[profile.key]) for profile in found], failures
+
+    def run_trial(self, trial: Trial, *args: Any, **options: Any) -> Estimate:
+        ours, rival = (
+            sum(self.seconds(region.first, region.end, region.backend) for region in plan.regions)
+            for plan in (trial.plan, trial.rival)
+        )
+        return Estimate(value=ours / rival, low=0.99 * ours / rival, high=1.01 * ours / rival, grade="measured")
+
+    def store(self, folder: Path) -> ProfileStore:
+        return ProfileStore(self.kept)
+
+
+def test_case_four_each_framework_takes_the_blocks_it_is_faster_at(tmp_path, monkeypatch) -> None:
+    planted = Planted([block.name for block in read_program(captured("specialists").folder).cut.blocks], tmp_path / "profiles")
+    monkeypatch.setattr(programs, "obtain", planted.obtain)
+    monkeypatch.setattr(programs, "run_trial", planted.run_trial)
+    monkeypatch.setattr(programs, "ProfileStore", planted.store)
     plan, _ = searched("specialists")
     assert {region.device for region in plan.regions} == {plan.regions[0].device}
     owner = {plan.blocks[at].name: region.backend for region in plan.regions for at in range(region.first, region.end)}
-    looks = [owner[name] for name in owner if name.startswith("look.")]
-    assert looks.count("openvino") > len(looks) / 2
+    assert {owner[name] for name in owner if name.startswith("look.")} == {"openvino"}
     assert {owner[name] for name in owner if name.startswith("read.")} == {"onnxruntime"}
     assert plan.value is not None
     assert all(plan.value.high < item.seconds.low for item in plan.floors if item.seconds is not None)
