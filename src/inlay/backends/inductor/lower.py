@@ -39,6 +39,8 @@ RELATIONS = {  # by the class that sympy gives the guard
     "Equality": "==", "Unequality": "!=", "LessThan": "<=", "StrictLessThan": "<",
     "GreaterThan": ">=", "StrictGreaterThan": ">",
 }  # fmt: skip
+CONVOLUTIONS = ("conv", "are_strides_like_channels_last_or_false")
+"""Functions of torch that ask for a convolution's order of axes."""
 # Everything is said, so that no environment variable of torch changes what is compiled.
 SETTINGS: dict[str, Any] = {
     "force_disable_caches": True,  # nothing of another program is looked up, nothing of this one is left behind
@@ -58,7 +60,7 @@ SETTINGS: dict[str, Any] = {
     # A third of the compile time of a small program, for a debugger that nobody attaches.
     "aot_inductor.enable_line_tables": False,
     "aot_inductor.enable_frame_pointer": False,
-    "aot_inductor.precompile_headers": False,  # they would lie in a folder that all users of the host share
+    "aot_inductor.precompile_headers": False,  # no faster, and in a folder that all users of the host share
     "aot_inductor.check_lowerbound": False,  # graphs are captured with sizes from 2 and run at 1 too
 }
 
@@ -68,9 +70,12 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     need_precision(NAME, request.precision)
     RULES.refuse(summarize(exported, NAME), interface)
     bare, names = without_weights(exported)
-    values = [node.meta["val"] for node in bare.graph.nodes if node.op == "placeholder"]
+    inputs = [node for node in bare.graph.nodes if node.op == "placeholder"]
+    for node in inputs:  # Inductor goes by these values, whatever the example inputs are
+        node.meta["val"] = _contiguous(node.meta["val"])
+    values = [node.meta["val"] for node in inputs]
     known = _guards(values)
-    bare._example_inputs = (tuple(_contiguous(value) for value in values), {})
+    bare._example_inputs = (tuple(values), {})
     try:
         _compile(bare, directory)
     except Exception as error:  # whatever Inductor or the C++ compiler raises: this program does not lower here
@@ -164,16 +169,21 @@ def _guards(values: Sequence[Any]) -> list[Any]:
 
 
 def _harmless(guard: Any) -> bool:
-    """Whether a guard only says that strides of a view were computed as for sizes above 1: they are right for 1 as well.
+    """Whether a guard only tells how the memory of some value is described, so that its code is right for size 1 as well.
 
-    There a stride that generally breaks a run of adjacent elements is taken to break it, which forgoes a merge of axes at
-    most; and the stride of an axis of size 1 is never used. Assuming that two strides *are* equal would not be harmless.
+    Strides of a view (`_compute_stride`, also from inside a reshape) are taken as for sizes above 1: a stride that generally
+    breaks a run of adjacent elements is taken to break it, which forgoes a merge of axes at most; and the stride of an axis of
+    size 1 is never used. Assuming that two strides *are* equal would not be harmless. A convolution asks which library will
+    carry it out, for the order of axes in its result: the same order for every number of rows.
     """
-    place = getattr(guard.sloc, "framework_loc", None)
-    if getattr(place, "name", "") != "_compute_stride":
+    place = guard.sloc.framework_loc
+    if place is None or isinstance(place, str):
+        return False
+    strides = place.name == "_compute_stride" or ".reshape(" in (place.line or "")
+    if not strides and place.name not in CONVOLUTIONS:
         return False
     above_one = type(guard.expr).__name__ == "StrictGreaterThan" and guard.expr.args[1] == 1
-    return above_one or type(guard.expr).__name__ == "Unequality"
+    return above_one or (strides and type(guard.expr).__name__ in ("Unequality", "StrictLessThan"))
 
 
 def _symbols(values: Sequence[Any], interface: Interface) -> dict[str, str]:

@@ -112,7 +112,8 @@ def try_cache(world: World, prepared: Mapping[str, Prepared], *, progress: Progr
     cases = []
     for number, pair in enumerate(PAIRS):
         progress(f"programs that look alike: {number} of {len(PAIRS)}")
-        items = {(side, rows): prepared[side_name(pair, side, rows)] for side in (0, 1) for rows in ROWS}
+        names = {(side, rows): side_name(pair, side, rows) for side in (0, 1) for rows in ROWS}
+        items = {key: prepared[name] for key, name in names.items() if name in prepared}
         broken = next((item for item in items.values() if not item.usable), None)
         if broken is not None:
             cases.append(broken.case(pair))

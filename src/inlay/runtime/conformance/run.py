@@ -24,7 +24,7 @@ from inlay.runtime.conformance.numerics import Numbers, cases_of, gather, try_sa
 from inlay.runtime.conformance.programs import Prepared, prepare
 from inlay.runtime.conformance.sections import try_programs, try_stages, try_states
 from inlay.runtime.conformance.tally import support_of
-from inlay.runtime.conformance.trials import FULL_ONLY, PAIRS, ROWS, SAMPLED, STATEFUL, side_name
+from inlay.runtime.conformance.trials import FULL_ONLY, SAMPLED, STATEFUL, side_names
 from inlay.runtime.conformance.world import World
 from inlay.runtime.conformance.zoo import operator_counts
 from inlay.specs.conformance import CHOSEN, FULL, NOT_REACHED, SAMPLE, SECTIONS, Case, Report, measure_coverage, sign
@@ -140,7 +140,7 @@ class _Run:
         shown = wanted & ({"models", "dynamic shapes"} if self._only else {"models", "dynamic shapes", "numerics"})
         plain = [*SAMPLED, *(FULL_ONLY if self._full else ())] if shown else []
         stateful = list(STATEFUL) if "state" in wanted else []
-        sides = [side_name(pair, side, rows) for pair in PAIRS for side in (0, 1) for rows in ROWS] if "cache" in wanted else []
+        sides = side_names(full=self._full) if "cache" in wanted else []
         files = [FILES_OF] if wanted & {"save and load", "broken driver"} else []
         names = list(dict.fromkeys([*plain, *stateful, *files, *sides]))
         if not names:

@@ -17,6 +17,12 @@ def side_name(pair: str, side: int, rows: int) -> str:
     return f"{pair} {side} {rows}"
 
 
+def side_names(*, full: bool) -> list[str]:
+    """The examples of all pairs. In a sample the first pair alone has several numbers of rows."""
+    sizes = {pair: ROWS if full or pair == PAIRS[0] else ROWS[:1] for pair in PAIRS}
+    return [side_name(pair, side, rows) for pair in PAIRS for side in (0, 1) for rows in sizes[pair]]
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One call: sizes, and the file with its inputs and its truth."""
 
