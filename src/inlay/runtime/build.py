@@ -20,6 +20,7 @@ from inlay.runtime.store import PROGRAM_FILE, WEIGHTS_FOLDER, StoredProgram, pie
 from inlay.runtime.weights import MAP_FILE, TENSOR_FILE, read_weight_map
 from inlay.specs.artifact import WeightMap
 from inlay.specs.partition import Partition
+from inlay.specs.target import BUILT_FILE
 
 BUILD_VERSION = 1
 PARTITION_FILE, ARTIFACTS, REFERENCES = "partition.json", "artifacts", "reference"
@@ -123,6 +124,11 @@ def write_build(
 def read_build(folder: Path) -> Build:
     """A Build with every file of it checked against its digest. Raises ArtifactError naming the file."""
     path = folder / MANIFEST_FILE
+    if (folder / BUILT_FILE).is_file():
+        raise ArtifactError(
+            f"{folder} holds code for a device that need not be here (its {BUILT_FILE} says which): built, not run",
+            hint="take it to that device; without --target, `inlay compile` makes a Build that runs here",
+        )
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=BuildManifest)
         partition = msgspec.json.decode((folder / PARTITION_FILE).read_bytes(), type=Partition)

@@ -11,6 +11,7 @@ from inlay.backends import backend
 from inlay.backends.targets import check_loadable, check_target, runnable_of, target_backend, targets, targets_of
 from inlay.errors import ArtifactError, InputError, UnsupportedError
 from inlay.hardware import Cluster, Device, Node, describe_cluster, device_kind, parse_cluster
+from inlay.runtime.build import read_build
 from inlay.runtime.cache import digest_of
 from inlay.runtime.load import load_stage_executable
 from inlay.runtime.lowering import piece_key_contents
@@ -87,3 +88,5 @@ def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> N
         check_folder(tmp_path)
     (tmp_path / "built.json").write_text("{}")
     check_folder(tmp_path)
+    with pytest.raises(ArtifactError, match=r"not be here .*: built, not run"):
+        read_build(tmp_path)
