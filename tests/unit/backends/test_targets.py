@@ -9,7 +9,7 @@ import pytest
 
 from inlay.backends import backend
 from inlay.backends.targets import check_loadable, check_target, runnable_of, target_backend, targets, targets_of
-from inlay.errors import ArtifactError, InputError, UnsupportedError
+from inlay.errors import ArtifactError, DeviceError, InputError, UnsupportedError
 from inlay.hardware import Cluster, Device, Node, describe_cluster, device_kind, parse_cluster
 from inlay.runtime.build import read_build
 from inlay.runtime.cache import digest_of
@@ -90,3 +90,19 @@ def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> N
     check_folder(tmp_path)
     with pytest.raises(ArtifactError, match=r"not be here .*: built, not run"):
         read_build(tmp_path)
+
+
+def test_tensorrt_runs_where_its_provider_is_and_a_session_that_went_on_without_it_is_refused() -> None:
+    pytest.importorskip("onnxruntime")
+    from inlay.backends.onnxruntime.execute import check_report
+
+    class Session:
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    found, made = backend("onnxruntime"), msgspec.structs.replace(MANIFEST, target="tensorrt")
+    if not runnable_of(found):
+        with pytest.raises(ArtifactError, match=r"'tensorrt' \(NVIDIA GPU by TensorRT\): built, not run"):
+            check_loadable(made, found, where="artifact x")
+    with pytest.raises(DeviceError, match="uses CPUExecutionProvider, expected TensorrtExecutionProvider, CUDA"):
+        check_report(Session(), made, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import availability, judge
-from inlay.backends.onnxruntime.support import LOWERED_WITH, NAME, PACKAGES, supports
+from inlay.backends.onnxruntime.support import LOWERED_WITH, NAME, PACKAGES, TARGETS, runnable, supports
 from inlay.backends.seam import Executable
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
@@ -22,6 +22,11 @@ class OnnxruntimeBackend:
     name = NAME
     dynamic = True
     lowered_with = LOWERED_WITH
+    targets = TARGETS
+
+    @property
+    def runnable(self) -> tuple[str, ...]:
+        return runnable()
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.buffer import HostBuffer
-from inlay.backends.onnxruntime.support import NAME
+from inlay.backends.onnxruntime.support import NAME, TENSORRT
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
 from inlay.backends.seam import Buffer
 from inlay.backends.weights import map_weights
@@ -16,6 +16,12 @@ from inlay.specs.artifact import ArtifactManifest, WeightMap
 
 MODEL_FILE = "model.onnx"
 PROVIDER = "CPUExecutionProvider"
+CUDA: dict[str, str] = {"use_tf32": "0"}
+PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "": [(PROVIDER, {})],
+    "tensorrt": [(TENSORRT, {"trt_fp16_enable": "0"}), ("CUDAExecutionProvider", CUDA), (PROVIDER, {})],
+}
+"""By target: those that share out a session's nodes, the first one first, all of them in float32."""
 
 
 class OnnxruntimeExecutable:
@@ -75,7 +81,10 @@ class OnnxruntimeExecutable:
 def load(
     directory: Path, *, manifest: ArtifactManifest, weights: WeightMap, threads: int, options: Mapping[str, str]
 ) -> OnnxruntimeExecutable:
-    """Bind mapped weights as external initialisers and make the session; see the seam. It has no options."""
+    """Bind mapped weights as external initialisers and make the session; see the seam. It has no options.
+
+    For a target buffers stay on the host: ONNX Runtime copies what a device needs.
+    """
     for key in options:
         raise InputError(f"onnxruntime has no option {key!r}, expected none")
     import onnxruntime
@@ -91,26 +100,27 @@ def load(
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
     settings.add_external_initializers(list(arrays), values)
-    path = directory / MODEL_FILE
+    path, providers = directory / MODEL_FILE, PROVIDERS[manifest.target]
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDER])
+        session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
     except failures() as error:
         raise ArtifactError(f"artifact file {str(path)!r} cannot be loaded: {first_line(error)}") from error
-    report = _check_report(session, manifest, settings)
+    report = check_report(session, manifest, settings)
     return OnnxruntimeExecutable(session, manifest=manifest, keep=[*values, *arrays.values()], report=report)
 
 
-def _check_report(session: Any, manifest: ArtifactManifest, settings: Any) -> dict[str, str]:
-    """The session's providers, and its ports against the manifest: a float32 port is what this provider computes in."""
-    providers = session.get_providers()
-    if providers != [PROVIDER]:
-        raise DeviceError(f"onnxruntime uses {', '.join(providers)}, expected {PROVIDER} alone")
+def check_report(session: Any, manifest: ArtifactManifest, settings: Any) -> dict[str, str]:
+    """The session's providers, and its ports against the manifest: a float32 port is what they compute in. A provider that
+    cannot start is left out by ONNX Runtime without an error: here it is one."""
+    providers, asked = session.get_providers(), [name for name, _ in PROVIDERS[manifest.target]]
+    if providers != asked:
+        raise DeviceError(f"onnxruntime uses {', '.join(providers)}, expected {', '.join(asked)}")
     names = {"float32": "float", "float64": "double"}
     found = [item.type for item in (*session.get_inputs(), *session.get_outputs())]
     wanted = [f"tensor({names.get(port.dtype, port.dtype)})" for port in (*manifest.inputs, *manifest.outputs)]
     if found != wanted:
         raise ArtifactError(f"{MODEL_FILE} has ports of types {found}, expected {wanted}")
-    return {"provider": PROVIDER, "precision": "float32", "threads": str(settings.intra_op_num_threads)}
+    return {"provider": ", ".join(providers), "precision": "float32", "threads": str(settings.intra_op_num_threads)}
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -1,8 +1,9 @@
-"""What ONNX Runtime takes, and the packages it needs. Imports no SDK."""
+"""What ONNX Runtime takes, the packages it needs, and the devices beside the CPU that it makes code for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from inlay.backends.refusal import RANDOM, Rules, argument
 from inlay.graph import Node, Program, Tensor
@@ -11,6 +12,8 @@ from inlay.specs.capability import Capability
 NAME = "onnxruntime"
 PACKAGES = ("onnxruntime",)
 LOWERED_WITH = ("onnx", "onnx-ir", "onnxscript")  # in the cache key only: an artifact is loaded without them
+TENSORRT = "TensorrtExecutionProvider"
+TARGETS = {"tensorrt": "NVIDIA GPU by TensorRT"}
 NO_RULE = "torch's ONNX exporter has no rule for it"
 REFUSED = {
     "aten._grouped_mm": "ONNX has no grouped matrix product; load the model with experts='batched_mm'",
@@ -25,6 +28,15 @@ DTYPES = {
 def supports(program: Program) -> Capability:
     """Every node but those that the tables and rules refuse."""
     return Capability(backend=NAME, nodes=RULES.judge(program))
+
+
+def runnable() -> tuple[str, ...]:
+    """Targets whose provider the installed ONNX Runtime has."""
+    if find_spec("onnxruntime") is None:
+        return ()
+    import onnxruntime
+
+    return ("tensorrt",) if TENSORRT in onnxruntime.get_available_providers() else ()
 
 
 def _special(node: Node, values: Mapping[str, Tensor]) -> str:
