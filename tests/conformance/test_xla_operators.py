@@ -5,32 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conformance_world import need
-from programs import relative_error, run_arrays, subject
-from torch import nn
-from torch.nn import functional as F
-
-TOLERANCE = 2e-5
-WORDS = {"torch": torch, "F": F, "attend": F.scaled_dot_product_attention}
-
-
-class Of(nn.Module):
-    """All lines of a group over the same inputs, each result under its line's number."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__()
-        self.cases = [eval(f"lambda a, b, c: {line}", WORDS) for line in lines]
-
-    def forward(self, a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = {}
-        for number, case in enumerate(self.cases):
-            result = case(a, b, c)
-            for part, item in enumerate(result if isinstance(result, (tuple, list)) else [result]):
-                found[f"{number}.{part}"] = item.clone()
-        return found
+from lines import lines_of, worst_error
 
 
 def numbers() -> tuple[torch.Tensor, ...]:
@@ -328,19 +306,5 @@ def test_rows_of_the_table_give_what_torch_gives(group: str, tmp_path: Path) -> 
     need("xla")
     torch.manual_seed(0)
     make, text = GROUPS[group]
-    lines = [line.strip() for line in text.strip().splitlines()]
-    made = subject(Of(lines), dict(zip("abc", make(), strict=True)), {}, [{}], tmp_path)
-    executable = made.lower("xla").load()
-    arrays = [item.numpy() for item in make()]
-    found, expected = run_arrays(executable, arrays, {}), made.expected(arrays)
-    executable.close()
-    names = {node: key for key, node in zip(made.captured.program.results, made.captured.program.outputs, strict=True)}
-    operators = {node.name: node.operator for node in made.captured.program.nodes}
-    worst = 0.0
-    for port, one, two in zip(made.interface.outputs, found, expected, strict=True):
-        both = [np.nan_to_num(item, nan=7.0, posinf=9.0, neginf=-9.0) for item in (one, two)]
-        error = relative_error(both[:1], both[1:])
-        line = lines[int(names[port.name].split(".")[0])]
-        assert error < TOLERANCE, f"{line} ({operators[port.name]}): {error}\n{one}\n{two}"
-        worst = max(worst, error)
-    print(f"{group}: {len(lines)} lines, {worst:.1e}")
+    lines = lines_of(text)
+    print(f"{group}: {len(lines)} lines, {worst_error('xla', lines, make(), tmp_path):.1e}")

@@ -15,6 +15,7 @@ PACKAGES = ("iree-base-runtime", "iree-base-compiler")
 LOWERED_WITH = ("iree-base-compiler",)
 MOST_OF_TOPK = 16
 REFUSED: dict[str, str] = {}
+POWERS = ("aten.pow.Tensor_Tensor", "aten.pow.Scalar")
 DTYPES = {
     "float64": "its compiler computes it in float32 by default",
     "complex64": "its importer has no complex inputs",
@@ -40,6 +41,10 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
             return f"it is lowered as k maxima, and k is {count}, expected a number up to {MOST_OF_TOPK}"
         if node.outputs and not node.outputs[0].dtype.startswith(("float", "bfloat")):
             return f"it is lowered as maxima of floats, and has {node.outputs[0].dtype}"
+    if node.operator in POWERS and node.outputs and not node.outputs[0].dtype.startswith(("float", "bfloat")):
+        return "its compiler has powers of floats only, and one by logarithms is not exact in whole numbers"
+    if node.operator.startswith("aten.max_pool2d_with_indices.") and argument(node, 5, "ceil_mode", False):
+        return "its compiler gives the places of maxima a wrong shape where sizes are rounded up"
     return ""
 
 
