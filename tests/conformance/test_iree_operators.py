@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[Callable[[], tuple[torch.Tensor, ...]], str]] = {
         a.roll(-9, 1)
         a.roll(5)
         c.argmax()
+        c.argmin()
         F.pad(a, (-1, 2))
         F.pad(a, (-1, -2, 1, -1), value=3.0)
         torch.eye(4, 6) * a
@@ -93,6 +94,8 @@ GROUPS: dict[str, tuple[Callable[[], tuple[torch.Tensor, ...]], str]] = {
         torch.histc(c, 5, -1, 1)
         torch.histc(b.float(), 4, 1, 4)
         torch.histc(b.float() * 0)
+        ((b - 0.5) * 0.6666666666666666).floor()
+        torch.cumprod(b, 0, dtype=torch.float32)
         torch.full((4, 6), 2.0).lt(0) & (a > 0)
         torch.full((4, 6), -2.0).ge(-2) | (a > 0)
         """,
@@ -102,6 +105,8 @@ GROUPS: dict[str, tuple[Callable[[], tuple[torch.Tensor, ...]], str]] = {
         """
         F.interpolate(a, scale_factor=2, mode="bilinear")
         F.interpolate(a, size=(5, 12), mode="bilinear", align_corners=True)
+        F.interpolate(a, size=(5, 12), mode="nearest-exact")
+        F.interpolate(a[0], size=(12,), mode="nearest")
         F.instance_norm(a)
         F.instance_norm(a, weight=b, bias=c)
         F.adaptive_avg_pool1d(a[0], 3)
@@ -140,6 +145,8 @@ def test_what_is_rewritten_takes_any_size(tmp_path: Path) -> None:
     [
         ("torch.pow(a, b)", whole, "not exact in whole numbers"),
         ("torch.pow(2, b)", whole, "not exact in whole numbers"),
+        ("(a > 0).sort()", whole, "orders them wrongly"),
+        ("torch.logcumsumexp(c * 100, 0)", whole, "which overflow"),
         ("F.max_pool2d(a, 3, 2, ceil_mode=True, return_indices=True)", pictures, "sizes are rounded up"),
     ],
 )

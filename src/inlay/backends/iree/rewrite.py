@@ -40,7 +40,9 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         **table,
         aten._native_batch_norm_legit_no_training.default: _batch_norm,
         aten.arange.start_step: _arange,
-        aten.argmax.default: _argmax,
+        aten.argmax.default: _place,
+        aten.argmin.default: _place,
+        aten.cumprod.default: _cumprod,
         aten.constant_pad_nd.default: _pad,
         aten.div.Tensor_mode: _divide,
         aten.empty_permuted.default: _zeros,
@@ -60,12 +62,19 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 def rewrite(exported: ExportedProgram) -> ExportedProgram:
     """The decomposed program, changed in place."""
     for node in exported.graph.nodes:
-        if node.target in BITWISE:
-            node.target = BITWISE[node.target]
-        elif node.target in COMPARISONS and node.args[0].meta["val"].is_floating_point() and isinstance(node.args[1], int):
-            # IREE 3.13.0 takes the bits of the whole number for a float's where the tensor is constant.
-            node.args = (node.args[0], float(node.args[1]))
+        node.target = BITWISE.get(node.target, node.target)
+        if node.target in COMPARISONS and node.args[0].meta["val"].is_floating_point():
+            # IREE 3.13.0 takes the bits of a whole number for a float's where the tensor is constant.
+            node.args = (node.args[0], float(node.args[1]) if isinstance(node.args[1], int) else node.args[1])
+        if node.op == "call_function" and node.target is not aten.arange.start_step:  # the length of which it decides
+            node.args = tuple(_nearest(item) for item in node.args)
+            node.kwargs = {name: _nearest(item) for name, item in node.kwargs.items()}
     return without_assertions(exported)
+
+
+def _nearest(value: Any) -> Any:
+    """A number in float64 as the nearest of float32: IREE 3.13.0 cuts off what is beyond float32."""
+    return torch.tensor(value, dtype=torch.float32).item() if isinstance(value, float) else value
 
 
 def _topk(
@@ -115,9 +124,14 @@ def _squeeze(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
     return x
 
 
-def _argmax(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Of a single number without axes, which IREE does not take."""
+def _place(x: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Of the largest or smallest of a single number without axes, which IREE does not take."""
     return NotImplemented if x.dim() else torch.zeros_like(x, dtype=torch.int64)
+
+
+def _cumprod(x: torch.Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    """The type is changed first."""
+    return NotImplemented if dtype is None else x.to(dtype).cumprod(dim)
 
 
 def _roll(x: torch.Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> torch.Tensor:

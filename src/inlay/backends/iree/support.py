@@ -14,8 +14,17 @@ ENVIRONMENT = "iree"
 PACKAGES = ("iree-base-runtime", "iree-base-compiler")
 LOWERED_WITH = ("iree-base-compiler",)
 MOST_OF_TOPK = 16
-REFUSED: dict[str, str] = {}
+NO_RULE = ("aten.cummax", "aten.cummin", "aten.sort.stable", "aten.argsort.stable")
+REFUSED = {
+    **dict.fromkeys(NO_RULE, "its importer has no rule for it"),
+    "aten.logcumsumexp": "its compiler takes exponentials of the numbers as they are, which overflow",
+}
+TYPED = {
+    "aten.max_pool3d": {"int64": "its compiler crashes"},
+    **{name: {"bool": "its compiler orders them wrongly"} for name in ("aten.sort", "aten.argsort", "aten.msort")},
+}
 POWERS = ("aten.pow.Tensor_Tensor", "aten.pow.Scalar")
+POOLS_WITH_PLACES = tuple(f"aten.max_pool{axes}d_with_indices.default" for axes in (1, 2, 3))
 DTYPES = {
     "float64": "its compiler computes it in float32 by default",
     "complex64": "its importer has no complex inputs",
@@ -43,9 +52,9 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
             return f"it is lowered as maxima of floats, and has {node.outputs[0].dtype}"
     if node.operator in POWERS and node.outputs and not node.outputs[0].dtype.startswith(("float", "bfloat")):
         return "its compiler has powers of floats only, and one by logarithms is not exact in whole numbers"
-    if node.operator.startswith("aten.max_pool2d_with_indices.") and argument(node, 5, "ceil_mode", False):
+    if node.operator in POOLS_WITH_PLACES and argument(node, 5, "ceil_mode", False):
         return "its compiler gives the places of maxima a wrong shape where sizes are rounded up"
     return ""
 
 
-RULES = Rules(backend=NAME, operators={**RANDOM, **REFUSED}, dtypes=DTYPES, special=_special)
+RULES = Rules(backend=NAME, operators={**RANDOM, **REFUSED}, dtypes=DTYPES, special=_special, typed=TYPED)
