@@ -124,7 +124,9 @@ def judge(report: Report) -> tuple[str, tuple[str, ...]]:
         absent.append("cases that were not chosen")
     late = sum(case.reason == NOT_REACHED for cases in report.sections.values() for case in cases)
     if late:
-        absent.append(f"{late} cases for which there was no time")
+        absent.append(
+            f"{late} cases for which there was no time: run it again, what was lowered is kept, or give it more --seconds"
+        )
     if because or (wanting and not late and report.kind != CHOSEN):
         return NOT_CONFORMANT, (*because, *wanting)
     if absent:
