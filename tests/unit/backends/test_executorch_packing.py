@@ -102,3 +102,30 @@ def test_weights_of_other_types_stay_inputs() -> None:
 
     found, _ = packed(Doubles(), x=torch.randn(3, 4, dtype=torch.float64))
     assert not found.sources and found.inputs == ("inner.weight", "inner.bias")
+
+
+class Reshaped(nn.Module):
+    """Reshapes of something turned, as torch writes them: a copy and a view of that."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        copied = torch.clone(x.transpose(1, 2), memory_format=torch.contiguous_format)
+        rows = torch.ops.aten._unsafe_view(copied, [2, 12])
+        return rows * x.transpose(1, 2).contiguous().view(2, 12)
+
+
+def test_a_view_of_a_copy_that_is_left_out_still_finds_its_shape() -> None:
+    found, exported = packed(Reshaped(), x=torch.randn(2, 3, 4))
+    assert not [node for node in found.module.graph.nodes if "clone" in str(node.target) or "contiguous" in str(node.target)]
+    x = torch.randn(2, 3, 4)
+    torch.testing.assert_close(run_with_weights(found, exported, x), Reshaped()(x))
+
+
+class Strided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.t().contiguous().as_strided((3, 2), (2, 1)) + 1.0
+
+
+def test_a_copy_stays_where_memory_is_read_as_it_lies() -> None:
+    found, exported = packed(Strided(), x=torch.randn(4, 3))
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(run_with_weights(found, exported, x), Strided()(x))

@@ -28,7 +28,7 @@ STAGE = "stage"
 
 
 def point_name(index: int) -> str:
-    """What the method of a declared point is called."""
+    """What the method of a declared point is called; the first one's is that of all where there is one for all."""
     return f"point_{index}"
 
 
@@ -46,7 +46,7 @@ def runtime() -> Any:
 
 
 class ExecutorchExecutable:
-    """One loaded program with a method for each declared point. Its results are copied into the bound buffers."""
+    """One loaded program, a method for each declared point or one for all. Its results are copied into the bound buffers."""
 
     def __init__(self, module: Any, weights: Sequence[torch.Tensor], *, manifest: ArtifactManifest, recipe: Recipe) -> None:
         self.inputs, self.outputs = manifest.inputs, manifest.outputs
@@ -57,6 +57,7 @@ class ExecutorchExecutable:
             "portable operators": ", ".join(map(str, recipe.portable)),
         }
         self._points, self._buckets = list(manifest.points), manifest.buckets
+        self._methods = len(recipe.delegates)
         self._ports = (*self.inputs, *self.outputs)
         self._module: Any = module
         self._arguments: list[Any] = [*weights, *(None for _ in self.inputs)]
@@ -98,7 +99,7 @@ class ExecutorchExecutable:
             _check_buckets(self._buckets, sizes)
             method = STAGE
         elif dict(sizes) in self._points:
-            method = point_name(self._points.index(dict(sizes)))
+            method = point_name(self._points.index(dict(sizes)) if self._methods > 1 else 0)
         else:
             raise UnsupportedError(f"{NAME} has no method for sizes {dict(sizes)}, expected one of {self._points}")
         check_sizes(self._ports, self._bound, sizes)

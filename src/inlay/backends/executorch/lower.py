@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import torch
 from torch.export import Dim
 
 from inlay.backends.executorch.constants import HEAD_FILE, RECIPE_FILE, Filling, Recipe, is_telling, known_again
+from inlay.backends.executorch.converting import convert
 from inlay.backends.executorch.execute import PROGRAM_FILE, STAGE, largest_sizes, point_name, runtime
 from inlay.backends.executorch.packing import TAG, Packing, pack
 from inlay.backends.executorch.support import ENVIRONMENT, NAME, PACKAGES, RULES
@@ -28,6 +30,8 @@ from inlay.graph.capture import lifted_weights, without_weights
 from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
+ROOM = 4
+"""One method for all points reserves memory for the largest of all sizes together: at most so many times what they need."""
 DELEGATE = "executorch_call_delegate"
 log = logging.getLogger("inlay.backends")
 
@@ -36,18 +40,22 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     """Write program.pte with a method for each point, and how to make the file of its constants; see the seam."""
     need_precision(NAME, request.precision)
     RULES.refuse(summarize(exported, NAME), interface)
-    methods = _methods(interface, request)
+    plans = _plans(interface, request)
     bare, names = without_weights(guard_masked_rows(exported))
     packing = pack(bare, names)
     held = lifted_weights(exported)
     leading = [held[name] for name in packing.inputs]
-    try:
-        with _quiet():
-            made = _convert(packing, leading, methods)
-            program, data = bytes(made.buffer), made._tensor_data or {}
-            _try(program, data, leading, methods)
-    except Exception as error:  # whatever the converter or its runtime raises: this program does not lower here
-        raise UnsupportedError(f"{NAME} cannot lower the program: {_reason(error)}") from error
+    for methods in plans:
+        try:
+            with _quiet():
+                made = _convert(packing, leading, methods)
+                program, data = bytes(made.buffer), made._tensor_data or {}
+                _try(program, data, leading, methods)
+            break
+        except Exception as error:  # whatever the converter or its runtime raises: this program does not lower here
+            if methods is plans[-1]:
+                raise UnsupportedError(f"{NAME} cannot lower the program: {_reason(error)}") from error
+            log.info("%s: one method for each point, as one for all does not come about: %s", NAME, _reason(error))
     recipe = _recipe(packing, made, directory)
     (directory / PROGRAM_FILE).write_bytes(program)
     (directory / RECIPE_FILE).write_bytes(msgspec.json.encode(recipe))
@@ -65,49 +73,73 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
 
 @dataclass(frozen=True)
 class Method:
-    """A method to lower: example inputs without weights, and which of their sizes are free, with least and most."""
+    """A method to lower: example inputs without weights, which of their sizes are free, with least and most, and the inputs
+    and the shapes of results to try it with."""
 
     name: str
     given: Sequence[torch.Tensor]
     free: Sequence[Mapping[int, tuple[int, int]]] | None = None
+    tries: Sequence[tuple[Sequence[torch.Tensor], Sequence[tuple[int, ...]]]] = ()
 
 
-def _methods(interface: Interface, request: LowerRequest) -> list[Method]:
-    """One for each point; for a stage, which has far too many sizes for that, one with free sizes up to the largest."""
+def _plans(interface: Interface, request: LowerRequest) -> list[list[Method]]:
+    """The methods to lower, and others instead where that fails.
+
+    A stage has far too many sizes for a method each: it gets one with free sizes up to the largest. So do points, where
+    memory for the largest sizes is no waste; else, or where a program cannot be traced so, each gets its own.
+    """
     if request.buckets is not None:
-        largest = largest_sizes(request.buckets)
-        given = _zeros(interface, {name: max(2, size) for name, size in largest.items()})
-        free = [
-            {axis: (1, max(2, largest[size])) for axis, size in enumerate(port.shape) if isinstance(size, str)}
-            for port in interface.inputs
-        ]
-        return [Method(STAGE, given, free)]
-    if not request.points:
+        largest = {name: max(2, size) for name, size in largest_sizes(request.buckets).items()}
+        given = _zeros(interface, largest)
+        free = _free(interface, {name: (1, size) for name, size in largest.items()})
+        return [[Method(STAGE, given, free, [(given, ())])]]
+    points = [dict(point) for point in request.points]
+    if not points:
         raise UnsupportedError(f"{NAME} runs declared sizes only", hint="give buckets for a stage, points for another program")
-    return [Method(point_name(index), _zeros(interface, point)) for index, point in enumerate(request.points)]
+    tries = [(_zeros(interface, point), [shape_value(port.shape, point) for port in interface.outputs]) for point in points]
+    single = [Method(point_name(index), item[0], None, [item]) for index, item in enumerate(tries)]
+    examples = example_sizes(points)
+    if examples is None:
+        return [single]
+    bounds = {name: (min(point[name] for point in points), max(point[name] for point in points)) for name in points[0]}
+    return [[Method(point_name(0), _zeros(interface, examples), _free(interface, bounds), tries)], single]
+
+
+def example_sizes(points: Sequence[Mapping[str, int]]) -> dict[str, int] | None:
+    """Sizes to trace one method for all these points with; None where each point needs its own.
+
+    They are near the largest and no two are equal, which torch would take for one size. None: for a single point, and where
+    the largest of all sizes together are over ROOM times what the largest point has.
+    """
+    if len(points) < 2:
+        return None
+    most = {name: max(point[name] for point in points) for name in points[0]}
+    if math.prod(most.values()) > ROOM * max(math.prod(point.values()) for point in points):
+        return None
+    found: dict[str, int] = {}
+    for name, size in most.items():
+        least = min(point[name] for point in points)
+        free = [value for value in range(size, max(least, 2) - 1, -1) if value not in found.values()]
+        if not free and least < size:
+            return None
+        found[name] = free[0] if least < size else size
+    return found
+
+
+def _free(interface: Interface, bounds: Mapping[str, tuple[int, int]]) -> list[dict[int, tuple[int, int]]]:
+    """Least and most of each axis of the inputs that varies."""
+    varied = {name: (least, most) for name, (least, most) in bounds.items() if least < most}
+    return [
+        {axis: varied[size] for axis, size in enumerate(port.shape) if isinstance(size, str) and size in varied}
+        for port in interface.inputs
+    ]
 
 
 def _convert(packing: Packing, leading: Sequence[Any], methods: Sequence[Method]) -> Any:
-    from executorch.backends.transforms.remove_clone_ops import RemoveCloneOpsTransform
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
-    from executorch.exir.passes import MemoryPlanningPass
-
     programs = {method.name: _exported(packing, leading, method) for method in methods}
-    edge = to_edge_transform_and_lower(
-        programs,
-        # Copies that decomposing leaves go first: XNNPACK's own removal of them leaves a delegate with one output twice.
-        transform_passes=[RemoveCloneOpsTransform(preserve_input_output_copies=True)],
-        partitioner=[XnnpackPartitioner()],
-        compile_config=EdgeCompileConfig(_check_ir_validity=False),
-    )
+    edge, made = convert(programs)
     packing.counted = {name: _count(edge.exported_program(name)) for name in programs}
-    return edge.to_executorch(
-        ExecutorchBackendConfig(
-            external_constants=lambda node: TAG if "constant_" in node.name else None,
-            memory_planning_pass=MemoryPlanningPass(alloc_graph_input=False),
-        )
-    )
+    return made
 
 
 def _exported(packing: Packing, leading: Sequence[Any], method: Method) -> Any:
@@ -141,11 +173,15 @@ def _count(exported: Any) -> tuple[int, int]:
 
 
 def _try(program: bytes, data: Mapping[str, Any], leading: Sequence[Any], methods: Sequence[Method]) -> None:
-    """Load and run each method once, so that what the runtime has no kernel for is told here."""
+    """Load and run each method at all its points, so that what the runtime has no kernel for is told here."""
     constants = bytes(data[TAG]) if TAG in data else None  # the runtime reads these bytes without holding them
     loaded = runtime()._load_for_executorch_from_buffer(program, constants)
     for method in methods:
-        loaded.run_method(method.name, [*leading, *method.given], False)
+        for given, shapes in method.tries:
+            results = loaded.run_method(method.name, [*leading, *given], False)
+            for result, shape in zip(results, shapes, strict=bool(shapes)):
+                if tuple(result.shape) != shape:
+                    raise ValueError(f"a result has shape {list(result.shape)}, expected {list(shape)}")
 
 
 def _recipe(packing: Packing, made: Any, directory: Path) -> Recipe:

@@ -47,6 +47,10 @@ COPIES = (
     "expand_as",
 )  # fmt: skip
 """Operators that may leave their input as it is."""
+SHAPED = ("view", "_unsafe_view")
+"""Operators that need their input to lie in memory as it did when it was captured; `reshape` does the same without."""
+STRIDED = ("as_strided", "as_strided_copy")
+"""Operators that read memory as it lies: where one is, no copy may be left out that changes how."""
 FOLDED = ("conv1d", "conv2d", "convolution")
 NORMS = ("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
 
@@ -75,8 +79,11 @@ def pack(bare: Any, names: Sequence[str]) -> Packing:
         copies[node] = graph.node_copy(node, lambda given: copies[given])
         copies[node].meta = {"val": node.meta["val"]} if "val" in node.meta else {}
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    strided = any(_name(node) in STRIDED for node in graph.nodes)
     for node in list(graph.nodes):
-        if _changes_nothing(node):
+        if _name(node) in SHAPED and node.target is not torch.ops.aten.view.dtype:
+            node.target = torch.ops.aten.reshape.default
+        if _changes_nothing(node) and not (strided and _lies_anew(node)):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     work = _Work(graph, dict(zip(placeholders[: len(names)], names, strict=True)))
@@ -246,6 +253,12 @@ def _changes_nothing(node: Node) -> bool:
     if (_name(node) == "slice" and len(node.args) > 4 and node.args[4] != 1) or (_name(node) == "dropout" and node.args[2]):
         return False
     return before.dtype == after.dtype and [str(size) for size in before.shape] == [str(size) for size in after.shape]
+
+
+def _lies_anew(node: Node) -> bool:
+    """Whether a copy has other strides than its input."""
+    given: Any = node.args[0]
+    return bool(given.meta["val"].stride() != node.meta["val"].stride())
 
 
 def _packed_arguments(node: Node) -> Iterator[tuple[int, ...]]:
