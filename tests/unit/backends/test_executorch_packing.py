@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -129,3 +130,18 @@ def test_a_copy_stays_where_memory_is_read_as_it_lies() -> None:
     found, exported = packed(Strided(), x=torch.randn(4, 3))
     x = torch.randn(4, 3)
     torch.testing.assert_close(run_with_weights(found, exported, x), Strided()(x))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [((2,), [[2, 2], [2, 2]]), (([2, 3],), [[2, 3], [2, 3]]), ((3, 2), [[3, 3], [2, 2]])]
+)
+def test_the_stride_of_a_pooling_is_spelled_out(given: tuple[Any, ...], expected: list[list[int]]) -> None:
+    class Pooled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.max_pool2d(x, *given)
+
+    found, exported = packed(Pooled(), x=torch.randn(1, 2, 9, 9))
+    (node,) = [node for node in found.module.graph.nodes if "max_pool2d" in str(node.target)]
+    assert [list(item) for item in node.args[1:3]] == expected
+    x = torch.randn(1, 2, 9, 9)
+    torch.testing.assert_close(run_with_weights(found, exported, x), Pooled()(x))

@@ -44,12 +44,43 @@ def convert(programs: Mapping[str, Any]) -> tuple[Any, Any]:
     return edge, made
 
 
+def is_right(operator: str, node: Any) -> bool:
+    """Whether XNNPACK computes what this node of an operator says, not something near it or nothing; a portable kernel does.
+
+    It takes every gelu for that of the error function, resizes by the output's size also where a factor that is not their
+    quotient is given, and has a prelu for images only.
+    """
+    match operator:
+        case "gelu.default":
+            return bool(node.kwargs.get("approximate", "none") == "none")
+        case "upsample_bilinear2d.vec":
+            corners, factors = node.args[2], node.args[3] if len(node.args) > 3 else None
+            sizes = zip(node.args[0].meta["val"].shape[2:], node.meta["val"].shape[2:], factors or (), strict=bool(factors))
+            return bool(corners) or all(size * factor == result for size, result, factor in sizes)
+        case "prelu.default":
+            return bool(node.args[0].meta["val"].dim() == 4)
+    return True
+
+
+def _narrowed(config: Any) -> Any:
+    """One of XNNPACK's rules of what it takes, without nodes that it computes wrongly."""
+
+    def check_constraints(self: Any, node: Any, ep: Any) -> bool:
+        return is_right(config.target_name, node) and bool(config.check_constraints(self, node, ep))
+
+    return type(config.__name__, (config,), {"check_constraints": check_constraints})
+
+
 @cache
 def _partitioner() -> Any:
+    from executorch.backends.xnnpack.partition.config import ALL_PARTITIONER_CONFIGS
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
     class Partitioner(XnnpackPartitioner):
         """XNNPACK's, which decomposes once more to part nodes of one operator; here only where some are kept, some not."""
+
+        def __init__(self) -> None:
+            super().__init__(configs=[_narrowed(config) for config in ALL_PARTITIONER_CONFIGS])
 
         def ops_to_not_decompose(self, ep: Any) -> tuple[list[Any], Any]:
             kept, takes = super().ops_to_not_decompose(ep)

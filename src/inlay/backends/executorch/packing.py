@@ -83,6 +83,8 @@ def pack(bare: Any, names: Sequence[str]) -> Packing:
     for node in list(graph.nodes):
         if _name(node) in SHAPED and node.target is not torch.ops.aten.view.dtype:
             node.target = torch.ops.aten.reshape.default
+        if _name(node) == "max_pool2d":
+            _spell_out_stride(node)
         if _changes_nothing(node) and not (strided and _lies_anew(node)):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
@@ -253,6 +255,13 @@ def _changes_nothing(node: Node) -> bool:
     if (_name(node) == "slice" and len(node.args) > 4 and node.args[4] != 1) or (_name(node) == "dropout" and node.args[2]):
         return False
     return before.dtype == after.dtype and [str(size) for size in before.shape] == [str(size) for size in after.shape]
+
+
+def _spell_out_stride(node: Node) -> None:
+    """XNNPACK reads the stride of a pooling without looking whether it is left to be the kernel's size."""
+    kernel, stride = (list(item) for item in (node.args[1], _argument(node, (2,)) or node.args[1]))
+    sizes = [item * 2 if len(item) == 1 else item for item in (kernel, stride)]
+    node.args = (node.args[0], *sizes, *node.args[3:])
 
 
 def _lies_anew(node: Node) -> bool:

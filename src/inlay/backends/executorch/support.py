@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from inlay.backends.refusal import RANDOM, Rules
+from inlay.backends.refusal import RANDOM, Rules, argument
 from inlay.graph import Node, Program, Tensor
 from inlay.specs.capability import Capability
 
@@ -58,6 +58,10 @@ def _special(node: Node, values: Mapping[str, Tensor]) -> str:
     given = values.get(node.inputs[0]) if node.inputs else None
     if node.operator == "aten.convolution.default" and given is not None and len(given.shape) > 4:
         return "its convolutions have one or two axes"
+    if node.operator in ("aten.pad.default", "aten.constant_pad_nd.default"):
+        widths = argument(node, 1, "pad", [])
+        if any(isinstance(width, int) and width < 0 for width in widths):
+            return "its padding does not crop"
     return ""
 
 

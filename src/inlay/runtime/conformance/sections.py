@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +110,18 @@ def try_stages(world: World, *, progress: Progress) -> list[Case]:
     for name, result in world.capture(jobs).items():
         if reason := described(result):
             raise world.unusable(f"{name}: {reason}")
-    cases = []
-    for number, name in enumerate(STAGES):
-        progress(f"lower and run stage programs: {number} of {len(STAGES)}")
+    begun = 0
+
+    def work(name: str) -> Case:
+        nonlocal begun
+        progress(f"lower and run stage programs: {begun} of {len(STAGES)}")
+        begun += 1
         if world.late():
-            cases.append(Case(name, "skipped", reason=NOT_REACHED))
-            continue
-        cases.append(_stage(world, msgspec.convert(world.read(f"stage-{name}"), StageSubject)))
-    return cases
+            return Case(name, "skipped", reason=NOT_REACHED)
+        return _stage(world, msgspec.convert(world.read(f"stage-{name}"), StageSubject))
+
+    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+        return list(pool.map(work, STAGES))
 
 
 def _stage(world: World, subject: StageSubject) -> Case:
@@ -136,7 +142,7 @@ def _stage(world: World, subject: StageSubject) -> Case:
         tuple(name.removeprefix(f"{kind} ") for name in names if name.startswith(f"{kind} ")) for kind in ("in", "out")
     )
     runs = tuple(
-        Run(sizes=trial.sizes, values=trial.values, results=str(world.scratch / f"stage-{number}.npz"))
+        Run(sizes=trial.sizes, values=trial.values, results=str(world.scratch / f"{subject.name}-{number}.npz"))
         for number, trial in enumerate(subject.trials)
     )
     job = Execution(
