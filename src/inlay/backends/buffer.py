@@ -67,7 +67,7 @@ class HostBuffer:
 
     def read(self, at: tuple[slice, ...] = ()) -> Array:
         """A fresh copy; see the seam."""
-        return self.array[at].copy()
+        return np.array(self.array[at], order="C")  # not a bare number where there are no axes
 
     def rows(self, first: int, count: int) -> HostBuffer:
         """A view of `count` entries of the first axis; the same object each time."""

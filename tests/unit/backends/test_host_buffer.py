@@ -37,6 +37,12 @@ def test_a_write_outside_the_buffer_is_refused() -> None:
             buffer.write(array, at)
 
 
+def test_what_has_no_axes_is_read_as_an_array_too() -> None:
+    buffer = HostBuffer.zeros((), "float32")
+    found = buffer.read()
+    assert isinstance(found, np.ndarray) and found.shape == () and not np.shares_memory(found, buffer.array)
+
+
 def test_placing_one_token_for_eight_rows_on_twelve_layers_costs_little() -> None:
     pools = [HostBuffer.zeros((8, 4, 256, 64), "float32") for _ in range(24)]
     fresh = [HostBuffer.zeros((8, 4, 1, 64), "float32") for _ in range(24)]
