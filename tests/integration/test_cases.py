@@ -24,8 +24,8 @@ from inlay.runtime.compare import compare
 from inlay.runtime.judged import build_candidate
 from inlay.runtime.obtain import obtain
 from inlay.runtime.store import read_program
-from inlay.specs.partition import Partition, PlannedRegion, Trial, dump_partition
-from inlay.specs.profile import Estimate, Failure, Profile, Wanted
+from inlay.specs.partition import Partition, PlannedRegion, dump_partition
+from inlay.specs.profile import Failure, Profile, Wanted
 from inlay.specs.verification import Verification
 from inlay.units import Bytes
 
@@ -164,13 +164,6 @@ class Planted:
         times = {key: {"median": value, "low": 0.99 * value, "high": 1.01 * value} for key, value in taken.items()}
         return [msgspec.structs.replace(profile, **times[profile.key]) for profile in found], failures
 
-    def run_trial(self, trial: Trial, *args: Any, **options: Any) -> Estimate:
-        ours, rival = (
-            sum(self.seconds(region.first, region.end, region.backend) for region in plan.regions)
-            for plan in (trial.plan, trial.rival)
-        )
-        return Estimate(value=ours / rival, low=0.99 * ours / rival, high=1.01 * ours / rival, grade="measured")
-
     def store(self, folder: Path) -> ProfileStore:
         return ProfileStore(self.kept)
 
@@ -178,7 +171,6 @@ class Planted:
 def test_case_four_each_framework_takes_the_blocks_it_is_faster_at(tmp_path, monkeypatch) -> None:
     planted = Planted([block.name for block in read_program(captured("specialists").folder).cut.blocks], tmp_path / "profiles")
     monkeypatch.setattr(programs, "obtain", planted.obtain)
-    monkeypatch.setattr(programs, "run_trial", planted.run_trial)
     monkeypatch.setattr(programs, "ProfileStore", planted.store)
     plan, _ = searched("specialists")
     assert {region.device for region in plan.regions} == {plan.regions[0].device}

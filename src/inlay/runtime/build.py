@@ -12,6 +12,7 @@ import msgspec
 
 from inlay.backends import backend
 from inlay.backends.manifest import file_digest
+from inlay.backends.targets import BUILT_NOT_RUN
 from inlay.errors import ArtifactError
 from inlay.graph import Piece, piece_of
 from inlay.runtime.cache import MANIFEST_FILE, read_manifest
@@ -20,7 +21,7 @@ from inlay.runtime.store import PROGRAM_FILE, WEIGHTS_FOLDER, StoredProgram, pie
 from inlay.runtime.weights import MAP_FILE, TENSOR_FILE, read_weight_map
 from inlay.specs.artifact import WeightMap
 from inlay.specs.partition import Partition
-from inlay.specs.target import BUILT_FILE
+from inlay.specs.target import BUILT_FILE, Built
 
 BUILD_VERSION = 1
 PARTITION_FILE, ARTIFACTS, REFERENCES = "partition.json", "artifacts", "reference"
@@ -125,10 +126,7 @@ def read_build(folder: Path) -> Build:
     """A Build with every file of it checked against its digest. Raises ArtifactError naming the file."""
     path = folder / MANIFEST_FILE
     if (folder / BUILT_FILE).is_file():
-        raise ArtifactError(
-            f"{folder} holds code for a device that need not be here (its {BUILT_FILE} says which): built, not run",
-            hint="take it to that device; without --target, `inlay compile` makes a Build that runs here",
-        )
+        raise _for_elsewhere(folder)
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=BuildManifest)
         partition = msgspec.json.decode((folder / PARTITION_FILE).read_bytes(), type=Partition)
@@ -146,6 +144,18 @@ def read_build(folder: Path) -> Build:
         for piece in region.pieces:
             check_artifact(folder / ARTIFACTS / piece.artifact, backend_name=region.backend, region=region.id)
     return build
+
+
+def _for_elsewhere(folder: Path) -> ArtifactError:
+    """What is said of a folder that was compiled for a target, instead of a Build."""
+    try:
+        built = msgspec.json.decode((folder / BUILT_FILE).read_bytes(), type=Built)
+    except (OSError, msgspec.DecodeError) as error:
+        return ArtifactError(f"{folder / BUILT_FILE} cannot be read: {error}", hint="compile it again")
+    return ArtifactError(
+        f"{folder} is for target {built.target!r} ({built.device}): {BUILT_NOT_RUN}",
+        hint="take it to such a device; without --target, `inlay compile` makes a Build that runs here",
+    )
 
 
 def check_artifact(directory: Path, *, backend_name: str, region: str) -> None:

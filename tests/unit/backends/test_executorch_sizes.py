@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from inlay.backends.executorch.execute import ExecutorchExecutable, _check_buckets, largest_sizes
-from inlay.backends.executorch.lower import STAGE, _look_for_leaks, _plans, example_sizes
+from inlay.backends.executorch.lower import STAGE, _attempts, _look_for_leaks, example_sizes
 from inlay.errors import UnsupportedError
 from inlay.specs.artifact import Interface, LowerRequest, ShapeBuckets
 from inlay.specs.stage import Port
@@ -23,7 +23,7 @@ INTERFACE = Interface(
 
 def test_points_are_one_method_with_free_sizes_else_one_each_and_a_stage_is_one_up_to_the_largest() -> None:
     points = ({"B": 1, "P": 16, "T": 1}, {"B": 3, "P": 32, "T": 5})
-    (joint,), each = _plans(INTERFACE, LowerRequest(points=points))
+    (joint,), each = _attempts(INTERFACE, LowerRequest(points=points))
     assert joint.free == [{0: (1, 3), 2: (16, 32)}, {0: (1, 3), 1: (1, 5)}] and joint.name == "point_0"
     assert [[tuple(item.shape) for item in method.given] for method in each] == [[(1, 4, 16), (1, 1)], [(3, 4, 32), (3, 5)]]
     assert [item.dtype for item in each[0].given] == [torch.float32, torch.int64] and each[0].free is None
@@ -32,11 +32,11 @@ def test_points_are_one_method_with_free_sizes_else_one_each_and_a_stage_is_one_
     ]
     assert [shapes for _, shapes in joint.tries] == [[(1, 4)], [(3, 4)]]
     assert len({method.name for method in each}) == 2
-    ((stage,),) = _plans(INTERFACE, LowerRequest(buckets=BUCKETS))
+    ((stage,),) = _attempts(INTERFACE, LowerRequest(buckets=BUCKETS))
     assert stage.name == STAGE and stage.free == [{0: (1, 3), 2: (1, 32)}, {0: (1, 3), 1: (1, 5)}]
     assert largest_sizes(BUCKETS) == {"B": 3, "T": 5, "P": 32, "R": 15}
     with pytest.raises(UnsupportedError, match=r"declared sizes only(?s:.*)points"):
-        _plans(INTERFACE, LowerRequest())
+        _attempts(INTERFACE, LowerRequest())
 
 
 @pytest.mark.parametrize(

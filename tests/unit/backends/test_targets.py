@@ -18,6 +18,7 @@ from inlay.runtime.lowering import piece_key_contents
 from inlay.runtime.targeted import check_folder
 from inlay.specs.artifact import ArtifactManifest, LowerRequest, WeightMap
 from inlay.specs.precision import Precision
+from inlay.specs.target import Built
 
 MANIFEST = ArtifactManifest(
     version=2, backend="iree", fingerprint={}, precision=Precision(), inputs=(), outputs=(), weights=(), files={}
@@ -88,7 +89,21 @@ def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> N
         check_folder(tmp_path)
     (tmp_path / "built.json").write_text("{}")
     check_folder(tmp_path)
-    with pytest.raises(ArtifactError, match=r"not be here .*: built, not run"):
+    with pytest.raises(ArtifactError, match=r"built\.json cannot be read"):
+        read_build(tmp_path)
+    built = Built(
+        target="metal",
+        device="Apple GPU",
+        backend="iree",
+        program="p",
+        blocks=1,
+        points=(),
+        code_bytes=1,
+        figures={},
+        fingerprint={},
+    )
+    (tmp_path / "built.json").write_bytes(msgspec.json.encode(built))
+    with pytest.raises(ArtifactError, match=r"is for target 'metal' \(Apple GPU\): built, not run"):
         read_build(tmp_path)
 
 

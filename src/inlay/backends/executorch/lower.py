@@ -40,12 +40,12 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     """Write program.pte with a method for each point, and how to make the file of its constants; see the seam."""
     need_precision(NAME, request.precision)
     RULES.refuse(summarize(exported, NAME), interface)
-    plans = _plans(interface, request)
+    attempts = _attempts(interface, request)
     bare, names = without_weights(guard_masked_rows(exported))
     packing = pack(bare, names)
     held = lifted_weights(exported)
     leading = [held[name] for name in packing.inputs]
-    for methods in plans:
+    for methods in attempts:
         try:
             with _quiet():
                 made = _convert(packing, leading, methods)
@@ -53,7 +53,7 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
                 _try(program, data, leading, methods)
             break
         except Exception as error:  # whatever the converter or its runtime raises: this program does not lower here
-            if methods is plans[-1]:
+            if methods is attempts[-1]:
                 raise UnsupportedError(f"{NAME} cannot lower the program: {_reason(error)}") from error
             log.info("%s: one method for each point, as one for all does not come about: %s", NAME, _reason(error))
     recipe = _recipe(packing, made, directory)
@@ -82,7 +82,7 @@ class Method:
     tries: Sequence[tuple[Sequence[torch.Tensor], Sequence[tuple[int, ...]]]] = ()
 
 
-def _plans(interface: Interface, request: LowerRequest) -> list[list[Method]]:
+def _attempts(interface: Interface, request: LowerRequest) -> list[list[Method]]:
     """The methods to lower, and others instead where that fails.
 
     A stage has far too many sizes for a method each: it gets one with free sizes up to the largest. So do points, where
