@@ -68,7 +68,7 @@ class RunnerStepper:
         self._executable = TimedExecutable(region.executable)
         self._capacities = sorted(wanted.capacities)
         self._runner = ExtendRunner(
-            self._executable, region.stage, capacities=wanted.capacities, slots=slots, buckets=region.manifest.buckets
+            self._executable, region.stage, rooms=wanted.slots_by_capacity, buckets=region.manifest.buckets
         )
         self._stage = region.stage
         self._batch = self._past = self._number = 0

@@ -30,9 +30,9 @@ class Choice:
         self.tokens = 0
         self.finish_reason: str | None = None
 
-    def placed(self, prefill: str, decode: str) -> None:
+    def placed(self, prefill: str, decode: str, cached: int) -> None:
         """See Listener."""
-        self._call.placed(prefill, decode)
+        self._call.placed(prefill, decode, cached)
 
     def token(self, sampled: SampledToken) -> None:
         """See Listener. End tokens count but have no text."""
@@ -88,6 +88,7 @@ class Call:
         self.ended = False
         self._began = monotonic()
         self._placed: float | None = None
+        self._cached = 0
         self._first: float | None = None
         self._last = self._began
 
@@ -96,10 +97,11 @@ class Call:
         if not self.ended:
             self._reply(message)
 
-    def placed(self, prefill: str, decode: str) -> None:
+    def placed(self, prefill: str, decode: str, cached: int) -> None:
         """The first choice to be placed tells the client."""
         if self._placed is None:
             self._placed = monotonic()
+            self._cached = cached
             self.reply(Started(call=self.message.call, prompt_tokens=len(self.prompt), prefill=prefill, decode=decode))
 
     def token_seen(self) -> None:
@@ -126,7 +128,13 @@ class Call:
             "total": self._last - self._began,
         }
         self.reply(
-            Finished(call=self.message.call, prompt_tokens=len(self.prompt), completion_tokens=completion, timing=timing)
+            Finished(
+                call=self.message.call,
+                prompt_tokens=len(self.prompt),
+                completion_tokens=completion,
+                cached_tokens=min(self._cached, len(self.prompt)),
+                timing=timing,
+            )
         )
         self.ended = True
 

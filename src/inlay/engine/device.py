@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from inlay.engine.drafting import Drafter
+from inlay.engine.kept import PageStore
 from inlay.engine.neighbours import Neighbours
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
@@ -29,8 +31,13 @@ from inlay.specs.device import (
     BatchFailed,
     Beat,
     DeviceToEngine,
+    Draft,
+    DraftDone,
     EngineToDevice,
     ExpectTransfer,
+    Fill,
+    Interrupt,
+    Keep,
     Move,
     OpenTransfer,
     Ping,
@@ -64,7 +71,10 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     framework_version: str
     threads: int
     capacities: tuple[int, ...]
+    rooms: tuple[int, ...]
     slots: int
+    page: int = 0
+    pages: int = 0
     before: str = ""
     after: str = ""
     options: dict[str, str] = {}
@@ -93,8 +103,13 @@ class DeviceProcess:
         self._stage = region.stage
         self._plant = Plant(config.fault)
         self._runner = ExtendRunner(
-            region.executable, region.stage, capacities=config.capacities, slots=config.slots, buckets=region.manifest.buckets
+            region.executable,
+            region.stage,
+            rooms=dict(zip(config.capacities, config.rooms, strict=True)),
+            buckets=region.manifest.buckets,
         )
+        self._drafter = Drafter(self._runner)
+        self._kept = PageStore(self._runner, region.stage, page=config.page, count=config.pages)
         self._ready = Ready(
             place=config.place,
             epoch=config.epoch,
@@ -103,7 +118,10 @@ class DeviceProcess:
             stage=region.stage,
             precision=region.manifest.precision,
             capacities=config.capacities,
+            rooms=config.rooms,
             slots=config.slots,
+            page=config.page,
+            pages=config.pages,
             batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
             load_seconds=monotonic() - began,
         )
@@ -136,7 +154,7 @@ class DeviceProcess:
         self._messages: deque[EngineToDevice] = deque()
         self._replies: deque[tuple[str, bytes]] = deque()
         self._reserves: deque[tuple[str, Reserve]] = deque()
-        self._flight: Submit | None = None
+        self._flight: Submit | Draft | None = None
         self._begun = False  # whether the batch in flight has its hidden state, where it needs one, and runs
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
@@ -154,7 +172,7 @@ class DeviceProcess:
         while self._running:
             runs = self._flight is not None and self._begun
             busy = runs or self._messages or self._sender.waiting or self._replies or self._reserves
-            self._selector.select(POLL_SECONDS if busy else 1.0)
+            self._selector.select(self._patience() if busy else 1.0)
             for arrival in self._door.take():
                 self._arrived(arrival)
             self._read_engine()
@@ -166,13 +184,17 @@ class DeviceProcess:
             self._send_replies()
             self._sender.flush()
 
+    def _patience(self) -> float:
+        """How long to wait for news while there is work: not at all between the steps of a draft that runs when polled."""
+        return 0.0 if isinstance(self._flight, Draft) and self._begun and self._runner.immediate else POLL_SECONDS
+
     def _advance(self) -> None:
         """Obey messages in order; a batch in flight is ended before the next message is looked at."""
         while self._running:
             if self._flight is not None and not self._begin(self._flight):
                 return
             if self._flight is not None:
-                outcome = self._runner.poll()
+                outcome = self._drafter.poll() if isinstance(self._flight, Draft) else self._runner.poll()
                 if outcome is None:
                     return
                 self._end(self._flight, outcome)
@@ -180,9 +202,13 @@ class DeviceProcess:
                 return
             self._obey(self._messages.popleft())
 
-    def _begin(self, batch: Submit) -> bool:
+    def _begin(self, batch: Submit | Draft) -> bool:
         """Start the batch in flight as soon as its hidden state is there; False while it must be waited for."""
         if self._begun:
+            return True
+        if isinstance(batch, Draft):
+            self._begun = True
+            self._drafter.submit(batch)
             return True
         given = None if self._stage.begins else self._neighbours.take(batch.batch)
         if isinstance(given, RunFailed):
@@ -194,9 +220,12 @@ class DeviceProcess:
             self._runner.submit(batch, given)
         return True
 
-    def _end(self, batch: Submit, outcome: BatchDone | BatchFailed) -> None:
+    def _end(self, batch: Submit | Draft, outcome: BatchDone | DraftDone | BatchFailed) -> None:
         """The batch in flight is over: the piece after it and the engine are told, its new KV rows are sent on."""
         ran, self._flight, self._begun = self._begun, None, False
+        if isinstance(batch, Draft) or isinstance(outcome, DraftDone):
+            self._report(outcome)
+            return
         try:
             if isinstance(outcome, BatchFailed):
                 if ran and not (self._stage.begins and self._stage.ends):  # which of its processes has failed
@@ -229,8 +258,14 @@ class DeviceProcess:
         match message:
             case Submit():
                 self._flight, self._begun = self._planted(message), False
+            case Draft():
+                self._flight, self._begun = message, False
             case Move(source=source, destination=destination, length=length):
                 self._runner.move(source, destination, length)
+            case Keep():
+                self._kept.keep(message)
+            case Fill():
+                self._kept.fill(message)
             case OpenTransfer():
                 self._sender.open(message)
             case ExpectTransfer():
@@ -240,7 +275,7 @@ class DeviceProcess:
                 self._receiver.abort(number)
             case Ping():
                 counters = {"prompt_tokens": self._runner.prompt_tokens, "rows": self._runner.rows_run}
-                self._report(Beat(memory=self._runner.memory(), counters=counters))
+                self._report(Beat(memory=self._runner.memory() | self._kept.memory(), counters=counters))
             case Stop():
                 self._running = False
 
@@ -302,7 +337,11 @@ class DeviceProcess:
             return
         try:
             while (frame := self._engine.receive()) is not None:
-                self._messages.append(self._decode_message(frame.header))
+                message = self._decode_message(frame.header)
+                if isinstance(message, Interrupt):
+                    self._drafter.interrupt(message.batch)
+                else:
+                    self._messages.append(message)
         except TransferError as error:
             log.info("the engine has gone (%s): ending", error.cause)
             self._running = False

@@ -9,20 +9,12 @@ import msgspec
 
 from inlay.errors import InputError
 from inlay.scheduler import new_state, step
-from inlay.specs.schedule import Command, Event, RunnerFacts
-
-
-class LogStart(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line: all that the scheduler was started with."""
-
-    facts: tuple[RunnerFacts, ...]
-    context: int
-    waiting_limit: int
-    lease: float
+from inlay.specs.schedule import Command, Event, SchedulerSetup
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """Every other line: one event, its time on the monotonic clock, and the commands that followed."""
+    """A line after the first, which holds the scheduler's setup: one event, its time on the monotonic clock, and the commands
+    that followed."""
 
     now: float
     event: Event
@@ -32,11 +24,11 @@ class LogEntry(msgspec.Struct, frozen=True):
 class Journal(msgspec.Struct, frozen=True):
     """A whole log."""
 
-    start: LogStart
+    start: SchedulerSetup
     entries: list[LogEntry]
 
 
-def write_start(file: IO[bytes], start: LogStart) -> None:
+def write_start(file: IO[bytes], start: SchedulerSetup) -> None:
     """Begin a log."""
     file.write(msgspec.json.encode(start) + b"\n")
 
@@ -49,7 +41,7 @@ def read_journal(path: Path) -> Journal:
         raise InputError(f"{path} has no complete line{' but a torn one' if torn else ''}, expected an event log of inlay")
     decoder = msgspec.json.Decoder(LogEntry)
     try:
-        start = msgspec.json.decode(complete[0], type=LogStart)
+        start = msgspec.json.decode(complete[0], type=SchedulerSetup)
         return Journal(start, [decoder.decode(line) for line in complete[1:]])
     except msgspec.DecodeError as error:
         raise InputError(
@@ -59,12 +51,7 @@ def read_journal(path: Path) -> Journal:
 
 def first_difference(journal: Journal) -> int | None:
     """Replay the scheduler over the recorded events: the index of the first entry whose commands differ, or None."""
-    state = new_state(
-        journal.start.facts,
-        context=journal.start.context,
-        waiting_limit=journal.start.waiting_limit,
-        lease=journal.start.lease,
-    )
+    state = new_state(journal.start)
     for index, entry in enumerate(journal.entries):
         if step(state, entry.event, entry.now) != entry.commands:
             return index

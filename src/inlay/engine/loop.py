@@ -19,8 +19,8 @@ from inlay.specs.schedule import Command, Emit, Event, Fail, Finish, Placed, Rec
 class Listener(Protocol):
     """Who is told what becomes of one sequence."""
 
-    def placed(self, prefill: str, decode: str) -> None:
-        """It left the queue for these runners."""
+    def placed(self, prefill: str, decode: str, cached: int) -> None:
+        """It left the queue for these runners; so many of its tokens need not be computed."""
 
     def token(self, sampled: SampledToken) -> None:
         """One more token."""
@@ -74,8 +74,8 @@ class EngineLoop:
         match command:
             case Send(runner=runner, message=message):
                 self._send(runner, message)
-            case Placed(sequence=number, prefill=prefill, decode=decode) if number in self._listeners:
-                self._listeners[number].placed(prefill, decode)
+            case Placed(sequence=number, prefill=prefill, decode=decode, cached=cached) if number in self._listeners:
+                self._listeners[number].placed(prefill, decode, cached)
             case Emit(sequence=number, sampled=sampled) if number in self._listeners:
                 self._listeners[number].token(sampled)
             case Finish(sequence=number, reason=reason) if number in self._listeners:

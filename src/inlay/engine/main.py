@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import msgspec
 
-from inlay.engine.journal import LogStart, write_start
+from inlay.engine.journal import write_start
 from inlay.engine.links import DeviceLink
 from inlay.engine.loop import EngineLoop
 from inlay.engine.metering import Label, Metering
@@ -25,7 +25,7 @@ from inlay.engine.service import Served, Service, now_unix
 from inlay.models import ChatEncoder, read_model, read_template, read_tokenizer
 from inlay.scheduler import new_state
 from inlay.specs.device import DeviceToEngine
-from inlay.specs.schedule import RunnerFacts, Tick
+from inlay.specs.schedule import SchedulerSetup, Tick
 from inlay.telemetry import EngineMeters
 
 TICK_SECONDS = 1.0
@@ -63,6 +63,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 10.0
     silence: float = 60.0
     event_log: str | None = None
+    salt: str = ""
 
 
 def main(config: dict[str, Any]) -> None:
@@ -95,8 +96,11 @@ async def _serve(config: EngineConfig) -> None:
     for item in ready.values():
         meters.worker_epoch.labels(Label.of([item]).device).set(item.epoch)
     with contextlib.ExitStack() as stack:
-        event_log = _open_log(config, facts, stack)
-        state = new_state(facts, context=config.context, waiting_limit=config.waiting_limit, lease=config.lease)
+        setup = SchedulerSetup(
+            facts=facts, context=config.context, waiting_limit=config.waiting_limit, lease=config.lease, salt=config.salt
+        )
+        event_log = _open_log(config, setup, stack)
+        state = new_state(setup)
         loop = EngineLoop(state, send=lambda runner, message: _tell(links, replicas.send(runner, message)), log=event_log)
         metering = Metering(meters, labels)
         loop.observers.append(metering.observe)
@@ -178,18 +182,18 @@ def _tell(links: dict[str, DeviceLink], told: list[Tell]) -> None:
         links[item.place].send(item.message)
 
 
-def _open_log(config: EngineConfig, facts: tuple[RunnerFacts, ...], stack: contextlib.ExitStack) -> IO[bytes] | None:
+def _open_log(config: EngineConfig, setup: SchedulerSetup, stack: contextlib.ExitStack) -> IO[bytes] | None:
     """The event log; its first line holds what the scheduler was started with, so that a replay needs nothing else."""
     if config.event_log is None:
         return None
     file = stack.enter_context(Path(config.event_log).open("wb", buffering=0))  # noqa: SIM115  # the stack closes it
-    write_start(file, LogStart(facts=facts, context=config.context, waiting_limit=config.waiting_limit, lease=config.lease))
+    write_start(file, setup)
     return file
 
 
 def _meters(meters: EngineMeters, loop: EngineLoop) -> str:
     state = loop.state
-    meters.requests_running.set(len(state.sequences))
+    meters.requests_running.set(len(state.sequences) - len(state.waiting))
     meters.requests_waiting.set(len(state.waiting))
     shares = [len(item.holders) / item.facts.slots for item in state.runners.values()]
     meters.kv_cache_usage.set(max(shares, default=0.0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inlay.specs.device import BatchDone, DeviceToEngine, KvArrived, KvFailed, OpenTransfer, Ready, Submit
-from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Recompute, Send
+from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Preempted, Recompute, Send
 from inlay.telemetry import EngineMeters
 
 
@@ -33,6 +33,7 @@ class Metering:
         self._routes: dict[int, tuple[str, str]] = {}
         self._busy: dict[str, float] = {}
         self._arrived: dict[int, float] = {}
+        self._prompts: dict[int, int] = {}
         self._last_token: dict[int, float] = {}
 
     def worked(self, place: str, message: DeviceToEngine) -> None:
@@ -53,6 +54,7 @@ class Metering:
                 self._meters.kv_transfer_seconds.observe(arrived.ended - arrived.started)
             case Arrived(request=request):
                 self._arrived[request.sequence] = now
+                self._prompts[request.sequence] = len(request.prompt)
                 self._meters.prompt_tokens.inc(len(request.prompt))
             case Answered(message=KvFailed(cause=cause, transfer=transfer)):
                 self._routes.pop(transfer, None)
@@ -65,6 +67,7 @@ class Metering:
                 self._token(command.sequence, now)
             elif isinstance(command, Finish | Fail):
                 self._arrived.pop(command.sequence, None)
+                self._prompts.pop(command.sequence, None)
                 self._last_token.pop(command.sequence, None)
 
     def _token(self, sequence: int, now: float) -> None:
@@ -87,8 +90,12 @@ class Metering:
             case Send(message=OpenTransfer(binding=binding)):
                 source, destination = self._labels[binding.source], self._labels[binding.destination]
                 self._routes[binding.transfer] = (source.device, destination.device)
-            case Placed(prefill=prefill, decode=decode):
+            case Placed(sequence=number, prefill=prefill, decode=decode, cached=cached):
                 self._meters.plan_requests.labels("split" if prefill != decode else "whole").inc()
+                self._meters.prefix_cache_queries.inc(self._prompts.pop(number, 0))
+                self._meters.prefix_cache_hits.inc(cached)
+            case Preempted():
+                self._meters.preemptions.inc()
             case Emit():
                 self._meters.generation_tokens.inc()
             case Finish(reason=reason):

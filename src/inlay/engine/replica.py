@@ -70,7 +70,10 @@ def join_facts(runner: str, processes: Sequence[Ready], *, roles: tuple[str, ...
         epoch=max(item.epoch for item in processes),
         roles=roles,
         capacities=processes[0].capacities,
+        rooms=processes[0].rooms,
         slots=min(item.slots for item in processes),
+        page=processes[0].page,
+        pages=min(item.pages for item in processes),
         chunk=min([chunk, *(max(item.widths) for item in processes if item.widths)]),
         batches=tuple(sorted(common)),
     )

@@ -5,14 +5,14 @@ It obeys: slots, lengths and order come from the scheduler. It owns the bytes on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
 import numpy as np
 
 from inlay.backends import Buffer, Executable
-from inlay.engine.sampler import choose
+from inlay.engine.verifying import verify
 from inlay.errors import DeviceError, InlayError
 from inlay.specs.artifact import ShapeBuckets
 from inlay.specs.device import BatchDone, BatchFailed, Row, RowResult, SlotAddress, Submit
@@ -21,6 +21,10 @@ from inlay.specs.stage import StageShape
 Array = np.ndarray[Any, Any]
 DYNAMIC_STEP = 16
 """Widths between 16 and the chunk are padded to a multiple of this: fewer distinct shapes for the framework."""
+
+
+LOGIT_STEP = 8
+"""With drafts in a batch, logit rows are padded to a multiple of this, for the same reason."""
 
 
 class Runner(Protocol):
@@ -55,24 +59,33 @@ class Runner(Protocol):
 
 class ExtendRunner:
     """Runs `extend`, or a piece of it, with the past bound in place to the pool: per capacity and own layer one
-    [slots, heads, P, dim]. A hidden state travels in the batch's own width; each piece pads it to a width that it runs."""
+    [slots, heads, P, dim], with as many slots as `rooms` says for the capacity. A hidden state travels in the batch's own
+    width; each piece pads it to a width that it runs."""
 
     def __init__(
-        self, executable: Executable, stage: StageShape, *, capacities: Sequence[int], slots: int, buckets: ShapeBuckets | None
+        self, executable: Executable, stage: StageShape, *, rooms: Mapping[int, int], buckets: ShapeBuckets | None
     ) -> None:
         self._executable = executable
         self._stage = stage
-        self._slots = slots
+        self._rooms = dict(rooms)
         self._widths = () if buckets is None else buckets.widths
-        self._pools: dict[int, list[Buffer]] = {capacity: self._allocate_pool(capacity) for capacity in capacities}
+        self._pools: dict[int, list[Buffer]] = {
+            capacity: self._allocate_pool(capacity, count) for capacity, count in rooms.items()
+        }
         self._views: dict[tuple[int, int, int], list[Buffer]] = {}
         self._ports: dict[tuple[int, tuple[int, ...]], Buffer] = {}
         self._batch: Submit | None = None
+        self._ended: Submit | None = None
+        self._read: Array | None = None
+        self._logits = 0
+        self._offsets: dict[int, int] = {}
         self._started = 0.0
         self._failure: BatchFailed | None = None
         self.hidden: Array | None = None
         self.prompt_tokens = 0
         self.rows_run = 0
+        self.immediate = getattr(executable, "start", None) is None
+        """Whether a batch has run when `submit` returns."""
 
     def submit(self, batch: Submit, hidden: Array | None = None) -> None:
         """Bind, write the small inputs and begin; a failure to begin is reported by `poll`."""
@@ -99,8 +112,18 @@ class ExtendRunner:
         except (InlayError, ValueError) as error:
             code = error.code if isinstance(error, InlayError) else "bad_logits"
             outcome = BatchFailed(batch=batch.batch, code=code, message=str(error))
-        self._batch = None
+        self._batch, self._ended, self._read = None, batch, None
         return outcome
+
+    def logits_of(self, sequence: int) -> Array:
+        """The last token's logits [V] of a row of the batch that ended last, where the model ends here."""
+        batch = self._ended
+        if batch is None or sequence not in self._offsets:
+            raise DeviceError(f"the last batch has no row of sequence {sequence}")
+        if self._read is None:
+            self._read = self._result(batch).read()
+        logits: Array = self._read[self._offsets[sequence]]
+        return logits
 
     def export_kv(self, slot: SlotAddress, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
         """See Runner."""
@@ -125,17 +148,17 @@ class ExtendRunner:
 
     def memory(self) -> dict[str, int]:
         """Bytes of the KV pool of its layers as declared (pages that no sequence has touched are not resident on a host)."""
-        elements = self._stage.kv_elements_per_token() * self._slots * sum(self._pools)
-        return {"kv_pool": 4 * elements}
+        rows = sum(capacity * count for capacity, count in self._rooms.items())
+        return {"kv_pool": 4 * self._stage.kv_elements_per_token() * rows}
 
-    def _allocate_pool(self, capacity: int) -> list[Buffer]:
+    def _allocate_pool(self, capacity: int, slots: int) -> list[Buffer]:
         allocate, stage = self._executable.allocate, self._stage
         keys = [
-            allocate(stage.past_key(i), (self._slots, layer.key_heads, capacity, layer.key_dim))
+            allocate(stage.past_key(i), (slots, layer.key_heads, capacity, layer.key_dim))
             for i, layer in enumerate(stage.layers)
         ]
         values = [
-            allocate(stage.past_value(i), (self._slots, layer.value_heads, capacity, layer.value_dim))
+            allocate(stage.past_value(i), (slots, layer.value_heads, capacity, layer.value_dim))
             for i, layer in enumerate(stage.layers)
         ]
         return keys + values
@@ -155,23 +178,45 @@ class ExtendRunner:
         stage, count, width = self._stage, batch.count, self._width(batch.width)
         tokens = np.zeros((count, width), np.int64)
         lengths = np.zeros((count,), np.int64)
-        wanted = np.zeros((count,), np.int64)
         for row in batch.rows:
             at = row.slot - batch.first
             tokens[at, : len(row.tokens)] = row.tokens
             lengths[at] = row.past_length
-            wanted[at] = at * width + len(row.tokens) - 1
         self._feed(stage.entry, tokens if stage.begins else self._padded(batch, hidden))
         self._feed(stage.past_lengths, lengths)
         sizes = {"B": count, "T": width, "P": batch.capacity}
         if stage.ends:
+            wanted = self._logit_rows(batch, width)
             self._feed(stage.logit_rows, wanted)
-            sizes["R"] = count
+            sizes["R"] = self._logits = len(wanted)
         self._bind_past(batch)
         self._executable.bind(stage.result, self._result(batch))
         for port, new_shape in self._new_ports(count, width):
             self._executable.bind(port, self._port(port, new_shape))
         return sizes
+
+    def _logit_rows(self, batch: Submit, width: int) -> Array:
+        """Which rows of the flattened [B*T] give logits: one for each slot, or, with drafts in the batch, those that each
+        row needs, in order; a framework of declared sizes then gives all. `_offsets` says where each row's begin."""
+        self._offsets = {}
+        if not any(row.drafts for row in batch.rows):
+            wanted = np.arange(batch.count) * width
+            for row in batch.rows:
+                at = row.slot - batch.first
+                wanted[at] += len(row.tokens) - 1
+                self._offsets[row.sequence] = at
+            return wanted
+        if self._widths:
+            for row in batch.rows:
+                self._offsets[row.sequence] = (row.slot - batch.first) * width + len(row.tokens) - 1 - row.drafts
+            return np.arange(batch.count * width)
+        rows: list[int] = []
+        for row in batch.rows:
+            last = (row.slot - batch.first) * width + len(row.tokens) - 1
+            self._offsets[row.sequence] = len(rows)
+            rows += range(last - row.drafts, last + 1)
+        rows += [0] * (-len(rows) % LOGIT_STEP)
+        return np.array(rows, np.int64)
 
     def _feed(self, port: int, array: Array) -> None:
         buffer = self._port(port, array.shape)
@@ -191,8 +236,8 @@ class ExtendRunner:
     def _result(self, batch: Submit) -> Buffer:
         """The buffer of the logits, or of the hidden state for the piece after."""
         stage = self._stage
-        last = (stage.vocabulary,) if stage.ends else (self._width(batch.width), stage.hidden)
-        return self._port(stage.result, (batch.count, *last))
+        shape = (self._logits, stage.vocabulary) if stage.ends else (batch.count, self._width(batch.width), stage.hidden)
+        return self._port(stage.result, shape)
 
     def _new_ports(self, count: int, width: int) -> Sequence[tuple[int, tuple[int, ...]]]:
         """Output ports of the new keys of all layers, then of the new values, with their shapes."""
@@ -233,7 +278,7 @@ class ExtendRunner:
         if all(row.sample is None for row in batch.rows):
             return tuple(RowResult(sequence=row.sequence) for row in batch.rows)
         values = logits.read()
-        return tuple(_result(row, values[row.slot - batch.first]) for row in batch.rows)
+        return tuple(_result(row, values[self._offsets[row.sequence] :]) for row in batch.rows)
 
 
 def bool_true() -> bool:
@@ -242,10 +287,10 @@ def bool_true() -> bool:
 
 
 def _result(row: Row, logits: Array) -> RowResult:
+    """`logits` begin with the row's first: one for each draft and one more."""
     if row.sample is None:
         return RowResult(sequence=row.sequence)
-    position = row.past_length + len(row.tokens)
-    return RowResult(sequence=row.sequence, sampled=choose(logits, row.sample, position=position))
+    return RowResult(sequence=row.sequence, sampled=verify(row, logits, row.sample))
 
 
 def _tokens_first(part: Array) -> Array:

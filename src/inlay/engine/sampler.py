@@ -30,6 +30,11 @@ def choose(logits: Array, sampling: Sampling, *, position: int) -> SampledToken:
         token = int(np.argmax(scores))
     else:
         token = _sample(scores, sampling, position)
+    return described(token, logits, sampling)
+
+
+def described(token: int, logits: Array, sampling: Sampling) -> SampledToken:
+    """A chosen token with the log-probabilities that were asked for, of the logits as the model gave them."""
     if sampling.top_n < 0:
         return SampledToken(token=token)
     logprobs = _log_softmax(logits.astype(np.float64))

@@ -10,7 +10,7 @@ import msgspec
 from inlay.errors import DeploymentError
 from inlay.graph import layer_of
 from inlay.models import ModelSpec, open_checkpoint
-from inlay.specs.deployment import Deployment, RegionPlacement
+from inlay.specs.deployment import PAGE, Deployment, RegionPlacement
 from inlay.units import format_bytes
 
 FLOAT32 = 4
@@ -52,7 +52,7 @@ def check_memory(deployment: Deployment, spec: ModelSpec) -> None:
 
 
 def region_memory(deployment: Deployment, region: RegionPlacement, spec: ModelSpec) -> RegionMemory:
-    """The need of one region; every capacity has a slot for every sequence."""
+    """The need of one region: the slots of every capacity, and the pages that keep prefixes when all are full."""
     first, end = region.layers or (0, spec.layers)
     token = FLOAT32 * 2 * (end - first) * spec.kv_heads * spec.head_dim
     # Widths and batch sizes that buffers are kept for double up to the largest: together at most twice as many tokens.
@@ -60,9 +60,15 @@ def region_memory(deployment: Deployment, region: RegionPlacement, spec: ModelSp
     logits = 2 * deployment.slots * spec.vocabulary if end == spec.layers else 0
     return RegionMemory(
         weights=FLOAT32 * count_parameters(spec, first, end),
-        kv=token * deployment.slots * sum(deployment.capacities),
+        kv=token * kv_rows(deployment),
         buffers=tokens * (token + FLOAT32 * 2 * spec.hidden) + FLOAT32 * logits,
     )
+
+
+def kv_rows(deployment: Deployment) -> int:
+    """Tokens whose KV a replica has room for: in slots, and in pages when all are full."""
+    slots = sum(capacity * count for capacity, count in deployment.slots_by_capacity.items())
+    return slots + PAGE * deployment.pages
 
 
 def count_parameters(spec: ModelSpec, first: int, end: int) -> int:

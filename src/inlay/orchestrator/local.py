@@ -18,7 +18,7 @@ from inlay.models import check_vocabulary, model_digest, open_checkpoint, read_m
 from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered
 from inlay.orchestrator.fitting import check_memory
 from inlay.orchestrator.running import Running
-from inlay.specs.deployment import Deployment, RegionPlacement, Role, check_deployment
+from inlay.specs.deployment import PAGE, Deployment, RegionPlacement, Role, check_deployment
 from inlay.transport import create_key
 from inlay.workers import WorkerSpec
 
@@ -120,7 +120,10 @@ def _device_config(running: Running, deployment: Deployment, role: Role, index: 
         "framework_version": lowered.framework_version,
         "threads": region_threads(deployment, region),
         "capacities": deployment.capacities,
+        "rooms": tuple(deployment.slots_by_capacity.values()),
         "slots": deployment.slots,
+        "page": PAGE,
+        "pages": deployment.pages,
         "before": places[index - 1] if index else "",
         "after": places[index + 1] if index + 1 < len(places) else "",
         "options": region_options(deployment, region),
@@ -178,6 +181,7 @@ def _engine(running: Running, deployment: Deployment, *, name: str, event_log: P
         "context": deployment.context,
         "chunk": deployment.chunk,
         "load_seconds": LOAD_SECONDS,
+        "salt": deployment.tenant_salt + model_digest(deployment.model),
         "event_log": None if event_log is None else os.fspath(event_log),
     }
     return WorkerSpec(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from inlay.scheduler.handoff import prefix_chain
 from inlay.scheduler.machine import step
 from inlay.scheduler.state import State, new_state
 
-__all__ = ["State", "new_state", "prefix_chain", "step"]
+__all__ = ["State", "new_state", "step"]

@@ -1,39 +1,52 @@
-"""Who may enter: refusals at once, placement on runners, first slots."""
+"""Who may enter: refusals at once, placement on runners, first slots, and what a kept prefix saves."""
 
 from __future__ import annotations
 
-from collections import deque
-
 from inlay.scheduler.handoff import open_handoff
-from inlay.scheduler.state import RunnerState, Sequence, State
-from inlay.specs.schedule import Command, Fail, Placed, SequenceRequest
+from inlay.scheduler.keeping import known_prefix
+from inlay.scheduler.preempting import take_room
+from inlay.scheduler.sequence import PREFILL, Sequence
+from inlay.scheduler.state import RunnerState, State
+from inlay.specs.device import Fill
+from inlay.specs.schedule import Command, Fail, Placed, Send, SequenceRequest
 
 
 def enqueue(state: State, request: SequenceRequest) -> list[Command]:
-    """Put a request at the end of the queue, or refuse it with the reason."""
+    """Let a request wait for its turn, or refuse it with the reason."""
     refusal = _refusal(state, request)
     if refusal is not None:
         return [refusal]
-    state.waiting.append(request)
+    sequence = Sequence(request=request, tokens=list(request.prompt))
+    state.sequences[sequence.number] = sequence
+    state.waiting.add(sequence)
+    state.admissible = True
     return []
 
 
 def admit(state: State, now: float) -> list[Command]:
-    """Place every waiting request that fits now, in order; one that must wait does not block others elsewhere."""
+    """Place every waiting sequence that fits now, in fair order; one that must wait does not block others elsewhere."""
+    if not state.admissible:
+        return []
+    state.admissible = False
     commands: list[Command] = []
-    kept: deque[SequenceRequest] = deque()
-    while state.waiting:
-        request = state.waiting.popleft()
-        unavailable = _unavailable(state, request)
+    holding = [item for runner in state.runners.values() if runner.alive for item in runner.holders.values()]
+    lowest = [min(item.request.priority for item in holding)] if holding else []
+    full = not any(len(item.holders) < item.facts.slots for item in state.runners.values() if item.alive)
+    for sequence in state.waiting.in_order():
+        unavailable = _unavailable(state, sequence.request)
         if unavailable is not None:
+            state.waiting.remove(sequence)
+            del state.sequences[sequence.number]
             commands.append(unavailable)
             continue
-        places = _choose(state, request)
-        if places is None:
-            kept.append(request)
+        if full and not any(sequence.request.priority > item for item in lowest):
             continue
-        commands += _place(state, request, *places, now)
-    state.waiting = kept
+        places = _choose(state, sequence)
+        if places is None:
+            commands += take_room(state, sequence, _candidates(state, "decode", sequence.request.decode))
+            places = _choose(state, sequence)
+        if places is not None:
+            commands += _place(state, sequence, *places, now)
     return commands
 
 
@@ -41,16 +54,18 @@ def _refusal(state: State, request: SequenceRequest) -> Fail | None:
     length, number = len(request.prompt), request.sequence
     if length == 0:
         return Fail(number, 400, "empty_prompt", "the prompt has 0 tokens, expected at least 1")
-    if length >= state.context:
-        message = f"the prompt has {length} tokens, expected at most {state.context - 1}: the context is {state.context}"
+    if length >= state.setup.context:
+        message = (
+            f"the prompt has {length} tokens, expected at most {state.setup.context - 1}: the context is {state.setup.context}"
+        )
         return Fail(number, 400, "context_length_exceeded", message)
     for name, role in ((request.prefill, "prefill"), (request.decode, "decode")):
         if name is not None and (name not in state.runners or role not in state.runners[name].facts.roles):
             known = ", ".join(runner for runner, item in state.runners.items() if role in item.facts.roles)
             return Fail(number, 400, "unknown_place", f"{role} place is {name!r}, expected one of: {known}")
-    if len(state.waiting) >= state.waiting_limit:
+    if len(state.waiting) >= state.setup.waiting_limit:
         return Fail(
-            number, 503, "queue_full", f"{len(state.waiting)} requests wait already, the limit is {state.waiting_limit}"
+            number, 503, "queue_full", f"{len(state.waiting)} requests wait already, the limit is {state.setup.waiting_limit}"
         )
     return _unavailable(state, request)
 
@@ -68,28 +83,45 @@ def _candidates(state: State, role: str, name: str | None) -> list[RunnerState]:
     return [item for item in state.runners.values() if role in item.facts.roles]
 
 
-def _choose(state: State, request: SequenceRequest) -> tuple[RunnerState, RunnerState] | None:
-    """The decode runner with most room, and for the prompt one with room: the shortest prompt queue, itself if it may."""
-    decoders = [item for item in _candidates(state, "decode", request.decode) if item.has_room()]
+def _choose(state: State, sequence: Sequence) -> tuple[RunnerState, RunnerState] | None:
+    """The decode runner with most room, and for the prompt one with room: the shortest prompt queue, itself if it may.
+
+    One that has tokens already goes on where it decodes: its prompt is mostly kept there.
+    """
+    request, rows = sequence.request, len(sequence.tokens)
+    decoders = [item for item in _candidates(state, "decode", request.decode) if item.has_room(rows + 1)]
     if not decoders:
         return None
-    decode = max(decoders, key=lambda item: item.facts.slots - len(item.holders))
-    prefills = [item for item in _candidates(state, "prefill", request.prefill) if item is decode or item.has_room()]
+    decode = max(decoders, key=lambda item: (item.name == sequence.decode, item.facts.slots - len(item.holders)))
+    if sequence.generated:
+        return decode, decode
+    prefills = [item for item in _candidates(state, "prefill", request.prefill) if item is decode or item.has_room(rows)]
     if not prefills:
         return None
     prefill = min(prefills, key=lambda item: (len(item.prefilling), item is not decode))
-    if request.max_tokens == 1 and request.decode is None and prefill.has_room():
+    if request.max_tokens == 1 and request.decode is None and prefill.has_room(rows):
         decode = prefill  # one token only: nothing to hand off
     return prefill, decode
 
 
-def _place(state: State, request: SequenceRequest, prefill: RunnerState, decode: RunnerState, now: float) -> list[Command]:
-    sequence = Sequence(request=request, prefill=prefill.facts.runner, decode=decode.facts.runner)
-    state.sequences[sequence.number] = sequence
-    decode.hold(sequence, len(request.prompt) + 1)
-    commands: list[Command] = [Placed(sequence.number, sequence.prefill, sequence.decode)]
-    if prefill is not decode:
-        prefill.hold(sequence, len(request.prompt))
+def _place(state: State, sequence: Sequence, prefill: RunnerState, decode: RunnerState, now: float) -> list[Command]:
+    state.waiting.remove(sequence)
+    if sequence.order < 0:
+        sequence.order, state.next_order = state.next_order, state.next_order + 1
+        state.waiting.serve(sequence.request.tenant, len(sequence.tokens))
+    sequence.prefill, sequence.decode, sequence.phase = prefill.name, decode.name, PREFILL
+    sequence.computed, sequence.arrived, sequence.passed_over = 0, False, 0
+    slot = decode.hold(sequence, len(sequence.tokens) + 1)
+    commands: list[Command] = []
+    if prefill is decode:
+        pages = known_prefix(state, sequence, decode)
+        if pages:
+            sequence.computed = len(pages) * decode.facts.page
+            commands.append(Send(decode.name, Fill(slot=slot, pages=pages)))
+        commands.insert(0, Placed(sequence.number, prefill.name, decode.name, sequence.computed))
+    else:
+        commands.append(Placed(sequence.number, prefill.name, decode.name))
+        prefill.hold(sequence, len(sequence.tokens))
         commands += open_handoff(state, sequence, now)
-    prefill.prefilling.append(sequence.number)
+    prefill.prefilling.append(sequence)
     return commands

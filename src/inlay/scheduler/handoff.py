@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-from inlay.scheduler.state import DECODE, HANDOFF, PREFILL, Sequence, State
+from inlay.scheduler.prefix import name_of
+from inlay.scheduler.sequence import DECODE, HANDOFF, PREFILL, Sequence
+from inlay.scheduler.state import PAGE, State
 from inlay.specs.device import AbortTransfer, ExpectTransfer, OpenTransfer, TransferBinding
 from inlay.specs.schedule import Command, Recompute, Send
-
-CHAIN_PAGE = 16
-
-
-def prefix_chain(tokens: tuple[int, ...], *, salt: str) -> bytes:
-    """h_i = blake2b(h_(i-1) | ids of page i), h_0 from the salt: what the KV of these tokens is called."""
-    digest = hashlib.blake2b(salt.encode(), digest_size=16).digest()
-    for start in range(0, len(tokens), CHAIN_PAGE):
-        page = b"".join(token.to_bytes(4, "little") for token in tokens[start : start + CHAIN_PAGE])
-        digest = hashlib.blake2b(digest + page, digest_size=16).digest()
-    return digest
 
 
 def open_handoff(state: State, sequence: Sequence, now: float) -> list[Command]:
@@ -37,8 +28,8 @@ def open_handoff(state: State, sequence: Sequence, now: float) -> list[Command]:
         destination=sequence.decode,
         destination_epoch=state.runners[sequence.decode].facts.epoch,
         tokens=len(request.prompt),
-        chain=prefix_chain(request.prompt, salt=request.tenant),
-        lease=state.lease,
+        chain=name_of(request.prompt, page=PAGE, salt=state.salt_of(sequence)),
+        lease=state.setup.lease,
         tenant=request.tenant,
     )
     sequence.transfer = transfer
@@ -53,11 +44,12 @@ def open_handoff(state: State, sequence: Sequence, now: float) -> list[Command]:
 def prompt_done(state: State, sequence: Sequence, now: float) -> None:
     """The prompt is computed and its last rows are on their way: wait for the destination, until the lease ends."""
     state.runners[sequence.prefill].release(sequence)
+    state.admissible = True
     if sequence.arrived:
         _begin_decoding(state, sequence)
     else:
         sequence.phase = HANDOFF
-        sequence.deadline = now + state.lease
+        sequence.deadline = now + state.setup.lease
 
 
 def kv_arrived(state: State, transfer: int, tokens: int) -> None:
@@ -94,12 +86,13 @@ def recompute(state: State, sequence: Sequence, cause: str) -> list[Command]:
     commands = close_handoff(state, sequence, cause)
     if sequence.prefill != sequence.decode:
         state.runners[sequence.prefill].release(sequence)
+        state.admissible = True
     sequence.prefill = sequence.decode
     sequence.arrived = False
     sequence.attempt += 1
     sequence.computed = 0
     sequence.phase = PREFILL
-    state.runners[sequence.decode].prefilling.append(sequence.number)
+    state.runners[sequence.decode].prefilling.append(sequence)
     commands.append(Recompute(sequence.number, sequence.decode, cause))
     return commands
 

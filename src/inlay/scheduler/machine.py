@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from inlay.scheduler import admission, handoff
 from inlay.scheduler.batching import next_batch
-from inlay.scheduler.state import DECODE, PREFILL, RunnerState, Sequence, State
+from inlay.scheduler.keeping import keep
+from inlay.scheduler.sequence import DECODE, PREFILL, WAITING, Sequence
+from inlay.scheduler.state import RunnerState, State
 from inlay.specs.device import BatchDone, BatchFailed, KvArrived, KvFailed, RowResult
+from inlay.specs.sampling import SampledToken
 from inlay.specs.schedule import Answered, Arrived, Cancelled, Command, Emit, Event, Fail, Finish, Lost, Tick
 
 
 def step(state: State, event: Event, now: float) -> list[Command]:
     """Take one event in and return what must be done about it, in order. `now` is in monotonic seconds."""
     commands = _take(state, event, now)
-    commands += admission.admit(state, now)
+    if state.admissible:
+        commands += admission.admit(state, now)
     for runner in state.runners.values():
-        commands += next_batch(state, runner)
+        if runner.flight is None:
+            commands += next_batch(state, runner)
     return commands
 
 
 def _take(state: State, event: Event, now: float) -> list[Command]:
     match event:
-        case Arrived(request=request):
-            return admission.enqueue(state, request)
         case Answered(runner=runner, message=BatchDone() as done):
             return _batch_done(state, state.runners[runner], done, now)
+        case Arrived(request=request):
+            return admission.enqueue(state, request)
         case Answered(runner=runner, message=BatchFailed() as failed):
             return _batch_failed(state, state.runners[runner], failed)
         case Answered(message=KvArrived(transfer=transfer, tokens=tokens)):
@@ -50,36 +55,44 @@ def _batch_done(state: State, runner: RunnerState, done: BatchDone, now: float) 
     for result in done.results:
         sequence = state.sequences.get(result.sequence)
         attempt, added = flight.rows[result.sequence]
-        if sequence is not None and sequence.attempt == attempt and sequence.runner == runner.facts.runner:
-            commands += _row_done(state, runner, sequence, added, result, now)
+        if sequence is not None and sequence.attempt == attempt and sequence.runner == runner.name:
+            _row_done(state, runner, sequence, added, result, commands, now)
     return commands
 
 
 def _row_done(
-    state: State, runner: RunnerState, sequence: Sequence, added: int, result: RowResult, now: float
-) -> list[Command]:
+    state: State,
+    runner: RunnerState,
+    sequence: Sequence,
+    added: int,
+    result: RowResult,
+    commands: list[Command],
+    now: float,
+) -> None:
     sequence.computed += added
-    commands: list[Command] = []
-    if result.sampled is not None:
-        sequence.generated.append(result.sampled.token)
-        commands.append(Emit(sequence.number, runner.facts.runner, result.sampled))
-        reason = _finish_reason(state, sequence, result.sampled.token)
+    for sampled in result.sampled:
+        sequence.tokens.append(sampled.token)
+        commands.append(Emit(sequence.request.sequence, runner.name, sampled))
+        reason = _finish_reason(state, sequence, sampled)
         if reason is not None:
-            return commands + _end(state, sequence, Finish(sequence.number, reason))
+            commands += _end(state, sequence, Finish(sequence.number, reason))
+            return
     if sequence.phase == PREFILL and sequence.computed >= sequence.wanted():
-        runner.prefilling.remove(sequence.number)
+        runner.prefilling.remove(sequence)
+        commands += keep(state, sequence, runner)
         if sequence.prefill != sequence.decode:
             handoff.prompt_done(state, sequence, now)
         else:
             sequence.phase = DECODE
             runner.start_decoding(sequence)
-    return commands
 
 
-def _finish_reason(state: State, sequence: Sequence, token: int) -> str | None:
-    if token in sequence.request.stop_tokens and len(sequence.generated) >= sequence.request.min_tokens:
+def _finish_reason(state: State, sequence: Sequence, sampled: SampledToken) -> str | None:
+    request, length = sequence.request, len(sequence.tokens)
+    generated = length - len(request.prompt)
+    if sampled.token in request.stop_tokens and generated >= request.min_tokens:
         return "stop"
-    if len(sequence.generated) >= sequence.request.max_tokens or sequence.length >= state.context:
+    if generated >= request.max_tokens or length >= state.setup.context:
         return "length"
     return None
 
@@ -93,7 +106,7 @@ def _batch_failed(state: State, runner: RunnerState, failed: BatchFailed) -> lis
     for number, (attempt, _) in flight.rows.items():
         sequence = state.sequences.get(number)
         if sequence is not None and sequence.attempt == attempt:
-            message = f"{runner.facts.runner}: {failed.message}"
+            message = f"{runner.name}: {failed.message}"
             commands += _end(state, sequence, Fail(number, 500, failed.code, message))
     return commands
 
@@ -102,32 +115,38 @@ def _lost(state: State, runner: RunnerState, reason: str) -> list[Command]:
     """Sequences that decode there end with an error; those that only had their prompt there compute it elsewhere."""
     runner.alive = False
     runner.flight = None
-    name = runner.facts.runner
+    runner.pages.clear()
+    state.admissible = True
+    name = runner.name
     commands: list[Command] = []
     for sequence in list(state.sequences.values()):
+        if name not in sequence.slots and not (sequence.prefill == name and sequence.phase not in (DECODE, WAITING)):
+            continue
         if sequence.decode == name:
             message = f"{name} was lost: {reason}"
             commands += _end(state, sequence, Fail(sequence.number, 503, "device_lost", message))
-        elif sequence.prefill == name and sequence.phase != DECODE:
+        else:
             commands += handoff.recompute(state, sequence, "source_lost")
     return commands
 
 
 def _cancelled(state: State, number: int) -> list[Command]:
     sequence = state.sequences.get(number)
-    if sequence is not None:
-        return _end(state, sequence, Finish(number, "cancelled"))
-    for request in state.waiting:
-        if request.sequence == number:
-            state.waiting.remove(request)
-            return [Finish(number, "cancelled")]
-    return []
+    return [] if sequence is None else _end(state, sequence, Finish(number, "cancelled"))
 
 
 def _end(state: State, sequence: Sequence, final: Finish | Fail) -> list[Command]:
     """Slots and transfers are free at once: devices obey in order, so a later batch cannot overtake an older one."""
     commands = handoff.close_handoff(state, sequence, "ended")
+    if sequence.phase == WAITING:
+        state.waiting.remove(sequence)
+    elif isinstance(final, Finish):
+        commands += keep(state, sequence, state.runners[sequence.runner])
     for name in list(sequence.slots):
         state.runners[name].release(sequence)
     del state.sequences[sequence.number]
+    state.admissible = True
+    state.waiting.serve(sequence.request.tenant, sequence.generated)
+    if len(state.sequences) == 0:
+        state.waiting.forget(set())
     return [*commands, final]

@@ -1,56 +1,18 @@
-"""The scheduler's own state: sequences, runners and their slots. Mutated only inside `step`."""
+"""The scheduler's own state: runners, their slots and kept pages, and everything under way. Mutated only inside `step`."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
 
+from inlay.scheduler.prefix import PageIndex
+from inlay.scheduler.sequence import Sequence
+from inlay.scheduler.waiting import Waiting
 from inlay.specs.device import SlotAddress
-from inlay.specs.schedule import RunnerFacts, SequenceRequest
+from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 
-PREFILL, HANDOFF, DECODE = "prefill", "handoff", "decode"
-
-
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """One admitted sequence. `computed` rows of its KV are valid on the runner that works on it now."""
-
-    request: SequenceRequest
-    prefill: str
-    decode: str
-    phase: str = PREFILL
-    generated: list[int] = field(default_factory=list)
-    computed: int = 0
-    attempt: int = 0
-    transfer: int | None = None
-    arrived: bool = False
-    deadline: float = 0.0
-    passed_over: int = 0
-    slots: dict[str, SlotAddress] = field(default_factory=dict)
-
-    @property
-    def number(self) -> int:
-        """The sequence's id."""
-        return self.request.sequence
-
-    @property
-    def length(self) -> int:
-        """Tokens of prompt and answer so far."""
-        return len(self.request.prompt) + len(self.generated)
-
-    @property
-    def runner(self) -> str:
-        """The runner that computes it next."""
-        return self.prefill if self.phase == PREFILL else self.decode
-
-    def wanted(self) -> int:
-        """Rows of KV that must be computed before decoding: all tokens, less the newest one once one is sampled."""
-        return self.length - 1 if self.generated else self.length
-
-    def token(self, position: int) -> int:
-        """The id at a position of prompt plus answer."""
-        prompt = self.request.prompt
-        return prompt[position] if position < len(prompt) else self.generated[position - len(prompt)]
+PAGE = 16
+"""Tokens of a page in the names of kept prefixes, and of what a hand-off carries."""
 
 
 @dataclass(slots=True)
@@ -63,21 +25,28 @@ class InFlight:
 
 
 class SlotPool:
-    """Free slots of one runner, per capacity. Each capacity has as many slots as the runner takes sequences,
-    so a sequence that was admitted can always grow: no deadlock, no preemption."""
+    """Free slots of one runner, per capacity. Where a capacity has fewer slots than the runner takes sequences, a sequence
+    that must grow may find none: the scheduler then takes one from another sequence."""
 
     def __init__(self, facts: RunnerFacts) -> None:
-        self._facts = facts
-        self._free = {capacity: set(range(facts.slots)) for capacity in facts.capacities}
+        rooms = facts.rooms or (facts.slots,) * len(facts.capacities)
+        self.capacities = facts.capacities
+        self._rooms = dict(zip(facts.capacities, rooms, strict=True))
+        self._free = {capacity: set(range(count)) for capacity, count in self._rooms.items()}
 
     def capacity_for(self, rows: int) -> int | None:
         """The smallest capacity that holds `rows`, or None when none does."""
-        return next((capacity for capacity in self._facts.capacities if capacity >= rows), None)
+        return next((capacity for capacity in self.capacities if capacity >= rows), None)
+
+    def room_for(self, rows: int) -> int | None:
+        """The smallest capacity that holds `rows` and has a free slot, or None."""
+        return next((item for item in self.capacities if item >= rows and self._free[item]), None)
 
     def take(self, capacity: int) -> SlotAddress:
-        """The lowest free slot of a capacity. The caller has checked that the runner has room."""
-        index = min(self._free[capacity])
-        self._free[capacity].remove(index)
+        """The lowest free slot of a capacity. The caller has checked that there is one."""
+        free = self._free[capacity]
+        index = min(free)
+        free.remove(index)
         return SlotAddress(capacity, index)
 
     def lowest(self, capacity: int) -> int | None:
@@ -88,9 +57,17 @@ class SlotPool:
         """Return a slot."""
         self._free[slot.capacity].add(slot.index)
 
+    def rooms(self, capacity: int) -> int:
+        """How many slots a capacity has."""
+        return self._rooms[capacity]
+
     def free_count(self) -> int:
         """Free slots over all capacities (for tests of restoration)."""
         return sum(len(free) for free in self._free.values())
+
+    def free_rows(self) -> int:
+        """Rows of all free slots together."""
+        return sum(capacity * len(free) for capacity, free in self._free.items())
 
 
 @dataclass(slots=True, eq=False)
@@ -99,64 +76,74 @@ class RunnerState:
 
     facts: RunnerFacts
     pool: SlotPool
+    pages: PageIndex
     alive: bool = True
     flight: InFlight | None = None
-    holders: set[int] = field(default_factory=set)
-    prefilling: deque[int] = field(default_factory=deque)
-    decoding: dict[int, dict[int, int]] = field(default_factory=dict)
-    last_phase: str = DECODE
+    holders: dict[int, Sequence] = field(default_factory=dict)
+    prefilling: deque[Sequence] = field(default_factory=deque)
+    decoding: dict[int, dict[int, Sequence]] = field(default_factory=dict)
+    last_phase: str = "decode"
     last_capacity: int = 0
     window: int = 0
 
-    def has_room(self) -> bool:
-        """Whether one more sequence may hold slots here."""
-        return self.alive and len(self.holders) < self.facts.slots
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.facts.runner
 
-    def hold(self, sequence: Sequence, rows: int) -> None:
-        """Give the sequence its slot for `rows` rows (the caller has checked room and length)."""
-        capacity = self.pool.capacity_for(rows)
-        assert_capacity(capacity, rows, self.facts.runner)
-        sequence.slots[self.facts.runner] = self.pool.take(capacity or 0)
-        self.holders.add(sequence.number)
+    def has_room(self, rows: int) -> bool:
+        """Whether one more sequence may hold a slot of so many rows here."""
+        return self.alive and len(self.holders) < self.facts.slots and self.pool.room_for(rows) is not None
+
+    def hold(self, sequence: Sequence, rows: int) -> SlotAddress:
+        """Give the sequence its slot for `rows` rows; the caller has checked that there is room."""
+        capacity = self.pool.room_for(rows)
+        if capacity is None:
+            raise ValueError(f"no slot of {self.name} holds {rows} rows; admission must have let this sequence wait")
+        slot = sequence.slots[self.name] = self.pool.take(capacity)
+        self.holders[sequence.number] = sequence
+        return slot
 
     def release(self, sequence: Sequence) -> None:
         """Take everything of the sequence away from this runner; idempotent."""
-        slot = sequence.slots.pop(self.facts.runner, None)
+        slot = sequence.slots.pop(self.name, None)
         if slot is not None:
             self.pool.give(slot)
             self.decoding.get(slot.capacity, {}).pop(sequence.number, None)
-        self.holders.discard(sequence.number)
-        if sequence.number in self.prefilling:
-            self.prefilling.remove(sequence.number)
+        self.holders.pop(sequence.number, None)
+        if sequence in self.prefilling:
+            self.prefilling.remove(sequence)
 
     def start_decoding(self, sequence: Sequence) -> None:
         """From now on the sequence takes part in decode batches of its capacity."""
-        slot = sequence.slots[self.facts.runner]
-        self.decoding.setdefault(slot.capacity, {})[sequence.number] = slot.index
-
-
-def assert_capacity(capacity: int | None, rows: int, runner: str) -> None:
-    """Raise ValueError when a sequence got past admission without a capacity that holds it: a fault of ours."""
-    if capacity is None:
-        raise ValueError(f"no capacity of {runner} holds {rows} rows; admission must have refused this sequence")
+        slot = sequence.slots[self.name]
+        self.decoding.setdefault(slot.capacity, {})[sequence.number] = sequence
 
 
 @dataclass(slots=True, eq=False)
 class State:
-    """Everything the scheduler knows. Built from the facts of the runners; nothing in it comes from a clock."""
+    """Everything the scheduler knows. Built from the facts of the runners; nothing in it comes from a clock.
 
+    `admissible` is set whenever something has changed that may let a waiting sequence in.
+    """
+
+    setup: SchedulerSetup
     runners: dict[str, RunnerState]
-    context: int
-    waiting_limit: int = 1024
-    lease: float = 10.0
-    waiting: deque[SequenceRequest] = field(default_factory=deque)
+    waiting: Waiting = field(default_factory=Waiting)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     next_batch: int = 0
     next_transfer: int = 0
+    next_order: int = 0
+    admissible: bool = False
     handoffs: dict[int, int] = field(default_factory=dict)
 
+    def salt_of(self, sequence: Sequence) -> str:
+        """What separates its kept prefixes from those of other models and tenants."""
+        return f"{self.setup.salt}\0{sequence.request.tenant}"
 
-def new_state(facts: tuple[RunnerFacts, ...], *, context: int, waiting_limit: int = 1024, lease: float = 10.0) -> State:
-    """A fresh state over these runners; `lease` in seconds, `context` the most tokens of one sequence."""
-    runners = {item.runner: RunnerState(facts=item, pool=SlotPool(item)) for item in facts}
-    return State(runners=runners, context=context, waiting_limit=waiting_limit, lease=lease)
+
+def new_state(setup: SchedulerSetup) -> State:
+    """A fresh state over the runners of a setup."""
+    facts = setup.facts
+    runners = {item.runner: RunnerState(facts=item, pool=SlotPool(item), pages=PageIndex(item.pages)) for item in facts}
+    return State(setup=setup, runners=runners)

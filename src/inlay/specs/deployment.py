@@ -28,6 +28,8 @@ from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 
 ROLES = ("prefill", "decode", "draft", "target")
 DEPLOYMENT_VERSION = 1
+PAGE = 16
+"""Tokens of one page of a kept prefix."""
 
 
 class FileReference(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +79,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """What shall run. `model` is a folder; `context` the most tokens of a sequence, `slots` the sequences a replica
-    holds at once, `chunk` the prompt tokens of one prefill step, `capacities` the KV buckets in ascending order.
+    holds at once, `chunk` the prompt tokens of one prefill step, `capacities` the KV buckets in ascending order, `rooms`
+    how many slots each of them has (empty = `slots` each), `pages` how many pages of PAGE tokens a replica keeps for
+    prompts that begin alike.
 
     `tables` and `artifacts` are files by place ("xeon:0/openvino"). Reserved: adapter, tenant_salt, generation,
     digest, draining.
@@ -90,6 +94,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     chunk: int
     capacities: tuple[int, ...]
+    rooms: tuple[int, ...] = ()
+    pages: int = 0
     tables: dict[str, FileReference] = {}
     artifacts: dict[str, FileReference] = {}
     adapter: str = ""
@@ -98,6 +104,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     draining: bool = False
     version: int = DEPLOYMENT_VERSION
+
+    @property
+    def slots_by_capacity(self) -> dict[int, int]:
+        """How many slots each capacity has."""
+        return dict(zip(self.capacities, self.rooms or (self.slots,) * len(self.capacities), strict=True))
 
 
 class _DeploymentEntry(msgspec.Struct, kw_only=True):
@@ -111,6 +122,8 @@ class _DeploymentEntry(msgspec.Struct, kw_only=True):
     chunk: int
     capacities: tuple[int, ...]
     version: int
+    rooms: tuple[int, ...] = ()
+    pages: int = 0
     tables: dict[str, FileReference] = {}
     artifacts: dict[str, FileReference] = {}
     adapter: str = ""
@@ -159,13 +172,16 @@ def deployment_from_roles(
     slots: int = 8,
     chunk: int = 256,
     capacities: Sequence[int] | None = None,
+    rooms: Sequence[int] = (),
+    pages: int | None = None,
     precision: Precision | Mapping[str, Precision] = Precision(),
     depth: int | None = None,
 ) -> Deployment:
     """A deployment of `--role` options such as "prefill=xeon:0/openvino", or "decode=xeon:0/openvino@0-11+xeon:1/null@12-".
 
     Options that name the same places are one replica with several roles; a role at two places is two replicas.
-    `precision` may differ by place. `depth` is the number of layers of the model. Raises DeploymentError.
+    `precision` may differ by place. `depth` is the number of layers of the model. `pages` are by default as many as half of
+    the sequences' context fills. Raises DeploymentError.
     """
     wanted: dict[tuple[PlacedLayers, ...], list[str]] = {}
     for option in roles:
@@ -189,6 +205,8 @@ def deployment_from_roles(
         slots=slots,
         chunk=min(chunk, context),
         capacities=tuple(capacities) if capacities is not None else choose_capacities(context),
+        rooms=tuple(rooms),
+        pages=slots * context // (2 * PAGE) if pages is None else pages,
     )
     check_deployment(deployment, source="the roles given", depth=depth)
     return deployment
@@ -250,6 +268,15 @@ def _check_sizes(deployment: Deployment, source: str) -> None:
             f"{deployment.context}",
             hint=f"for example {list(choose_capacities(deployment.context))}",
         )
+    rooms = deployment.rooms
+    if rooms and (len(rooms) != len(buckets) or not all(1 <= count <= deployment.slots for count in rooms)):
+        raise DeploymentError(
+            f"{source}: rooms is {list(rooms)}, expected one number for each of the capacities {list(buckets)}, from 1 to "
+            f"slots ({deployment.slots})",
+            hint="leave it out for as many slots in each",
+        )
+    if deployment.pages < 0:
+        raise DeploymentError(f"{source}: pages is {deployment.pages}, expected 0 or more", hint="0 keeps no prefixes")
     if deployment.chunk > deployment.context:
         raise DeploymentError(
             f"{source}: chunk is {deployment.chunk}, expected at most the context {deployment.context}", hint="lower chunk"

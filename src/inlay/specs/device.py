@@ -20,12 +20,20 @@ class SlotAddress(msgspec.Struct, frozen=True, order=True):
     index: int
 
 
+Proposal = tuple[tuple[int, float], ...]
+"""What one drafted token was drawn from: (token id, probability) pairs, of mass 1 together."""
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One sequence in a batch: its slot, the tokens to add after `past_length` valid rows.
 
     `sample` asks for a token after the last row; `transfer` names the transfer that the new rows are sent on as
     soon as they are written; `commit` ends that transfer with this row. `prompt` counts how many of the tokens
     are prompt tokens (a runner that decodes only must never see any, unless it recomputes).
+
+    The last `drafts` tokens are guesses: the runner samples after the token before them, keeps guesses as long as they
+    equal what it sampled, and answers with the tokens it sampled, one more than it kept. `proposals` are the truncated
+    distributions that the guesses were drawn from, where rejection sampling is wanted, and empty for the coupled rule.
     """
 
     sequence: int
@@ -36,6 +44,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt: int = 0
     transfer: int | None = None
     commit: bool = False
+    drafts: int = 0
+    proposals: tuple[Proposal, ...] = ()
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
@@ -60,6 +70,57 @@ class Move(msgspec.Struct, frozen=True, kw_only=True, tag="move"):
     source: SlotAddress
     destination: SlotAddress
     length: int
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True, tag="keep"):
+    """Copy rows of a slot, from `start` on, into these pages of the runner's page store, one page after another."""
+
+    slot: SlotAddress
+    start: int
+    pages: tuple[int, ...]
+
+
+class Fill(msgspec.Struct, frozen=True, kw_only=True, tag="fill"):
+    """Copy these pages of the page store into a slot, one after another, from its first row on."""
+
+    slot: SlotAddress
+    pages: tuple[int, ...]
+
+
+class DraftRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One guess to be made in a draft batch: feed `tokens` after `past_length` valid rows of the slot, then sample
+    `count` tokens one after another, each fed to the next (0: only feed). `guess` numbers it among the batch's rows."""
+
+    sequence: int
+    guess: int
+    slot: int
+    tokens: tuple[int, ...]
+    past_length: int
+    count: int
+    sample: Sampling
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True, tag="draft"):
+    """Run one draft batch of several steps: slots first .. first+count-1 of the bucket `capacity`, as in Submit.
+
+    `alternatives` asks, at each position, for so many next best tokens beside the sampled one (where the target is
+    likely to go instead); `proposals` for the distribution each was drawn from, truncated to that many tokens
+    (0 = the coupled rule, which needs none).
+    """
+
+    batch: int
+    capacity: int
+    first: int
+    count: int
+    rows: tuple[DraftRow, ...]
+    alternatives: int = 0
+    proposals: int = 0
+
+
+class Interrupt(msgspec.Struct, frozen=True, kw_only=True, tag="interrupt"):
+    """End a draft batch after the step in progress: it answers with what it has."""
+
+    batch: int
 
 
 class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +183,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """A device process has loaded, is connected with its neighbours, and can take batches. `place` is its own; `stage`
-    the layers it owns."""
+    the layers it owns; `rooms` how many slots each capacity has; `pages` how many pages of `page` tokens it keeps."""
 
     place: str
     epoch: int
@@ -132,6 +193,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     precision: Precision
     capacities: tuple[int, ...]
     slots: int
+    rooms: tuple[int, ...] = ()
+    page: int = 0
+    pages: int = 0
     batches: tuple[int, ...] = ()
     widths: tuple[int, ...] = ()
     abilities: tuple[str, ...] = ("extend", "verify", "export_kv", "top_n")
@@ -139,10 +203,11 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one row of a batch gave: the sampled token where one was asked for."""
+    """What one row of a batch gave: the sampled token where one was asked for; for a row with drafts those that were
+    kept and the one after them."""
 
     sequence: int
-    sampled: SampledToken | None = None
+    sampled: tuple[SampledToken, ...] = ()
 
 
 class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
@@ -155,6 +220,26 @@ class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     started: float
     ended: float
     prompt_tokens: int
+
+
+class Guess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one row of a draft batch gave: tokens, and by position what was asked for beside them."""
+
+    sequence: int
+    guess: int
+    tokens: tuple[int, ...] = ()
+    alternatives: tuple[tuple[int, ...], ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+
+
+class DraftDone(msgspec.Struct, frozen=True, kw_only=True, tag="drafted"):
+    """A draft batch ended, interrupted or not. Times as in BatchDone; `steps` is how many were run."""
+
+    batch: int
+    guesses: tuple[Guess, ...]
+    started: float
+    ended: float
+    steps: int
 
 
 class BatchFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
@@ -201,5 +286,5 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     counters: dict[str, int]
 
 
-EngineToDevice = Submit | Move | OpenTransfer | ExpectTransfer | AbortTransfer | Ping | Stop
-DeviceToEngine = Ready | BatchDone | BatchFailed | KvSent | KvArrived | KvFailed | Beat
+EngineToDevice = Submit | Draft | Interrupt | Move | Keep | Fill | OpenTransfer | ExpectTransfer | AbortTransfer | Ping | Stop
+DeviceToEngine = Ready | BatchDone | DraftDone | BatchFailed | KvSent | KvArrived | KvFailed | Beat

@@ -10,7 +10,8 @@ from inlay.specs.sampling import SampledToken, Sampling
 
 class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the scheduler knows of one runner. `chunk` is the widest prompt piece it is given at once;
-    `batches` are the only batch sizes it runs (empty = any)."""
+    `batches` are the only batch sizes it runs (empty = any). It takes at most `slots` sequences at once; `rooms` says how
+    many slots each capacity has (empty = `slots` each). `pages` pages of `page` tokens keep prefixes (0 = none)."""
 
     runner: str
     epoch: int
@@ -19,12 +20,28 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     chunk: int
     batches: tuple[int, ...] = ()
+    rooms: tuple[int, ...] = ()
+    page: int = 0
+    pages: int = 0
+
+
+class SchedulerSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a scheduler is started with, so that a replay needs nothing else. `context` is the most tokens of one
+    sequence, `lease` seconds; `salt` names the model in the names of kept prefixes."""
+
+    facts: tuple[RunnerFacts, ...]
+    context: int
+    waiting_limit: int = 1024
+    lease: float = 10.0
+    salt: str = ""
 
 
 class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One sequence to generate. `entropy` is 16 random bytes from outside: nonces are derived from it.
 
-    `prefill` and `decode` name the runners it must use; None leaves the choice to the scheduler.
+    `prefill` and `decode` name the runners it must use; None leaves the choice to the scheduler. A higher `priority` is
+    served first and may take the slots of a lower one; among equals tenants share. Kept prefixes are never shared between
+    tenants.
     """
 
     sequence: int
@@ -38,6 +55,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     prefill: str | None = None
     decode: str | None = None
     tenant: str = ""
+    priority: int = 0
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -82,11 +100,20 @@ class Send(msgspec.Struct, frozen=True, tag="send"):
 
 
 class Placed(msgspec.Struct, frozen=True, tag="placed"):
-    """A sequence left the queue: its prompt runs on `prefill`, its tokens on `decode`."""
+    """A sequence left the queue: its prompt runs on `prefill`, its tokens on `decode`; the first `cached` tokens of it
+    need not be computed, a kept prefix holds them."""
 
     sequence: int
     prefill: str
     decode: str
+    cached: int = 0
+
+
+class Preempted(msgspec.Struct, frozen=True, tag="preempted"):
+    """A sequence lost its slot on `runner` to another one and waits again, with the tokens it has."""
+
+    sequence: int
+    runner: str
 
 
 class Emit(msgspec.Struct, frozen=True, tag="emit"):
@@ -121,4 +148,4 @@ class Recompute(msgspec.Struct, frozen=True, tag="recompute"):
     cause: str
 
 
-Command = Send | Placed | Emit | Finish | Fail | Recompute
+Command = Send | Placed | Preempted | Emit | Finish | Fail | Recompute

@@ -58,6 +58,13 @@ class EngineMeters:
         self.requests_running = Gauge("vllm:num_requests_running", "Requests being computed", registry=registry)
         self.requests_waiting = Gauge("vllm:num_requests_waiting", "Requests waiting to be admitted", registry=registry)
         self.kv_cache_usage = Gauge("vllm:kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1", registry=registry)
+        self.prefix_cache_queries = Counter(
+            "vllm:prefix_cache_queries", "Prompt tokens looked up among kept prefixes", registry=registry
+        )
+        self.prefix_cache_hits = Counter(
+            "vllm:prefix_cache_hits", "Tokens that a kept prefix held when a sequence was placed", registry=registry
+        )
+        self.preemptions = Counter("vllm:num_preemptions", "Sequences that lost their slot to another one", registry=registry)
         self.prompt_tokens = Counter("vllm:prompt_tokens_total", "Prompt tokens", registry=registry)
         self.generation_tokens = Counter("vllm:generation_tokens_total", "Generated tokens", registry=registry)
         self.request_success = Counter(

@@ -82,7 +82,7 @@ class Chain:
                 place=PLACES[index], epoch=1, key=KEY, socket=sockets[PLACES[index]],
                 peers={place: path for place, path in sockets.items() if place != PLACES[index]}, model_digest="m",
                 artifact=str(artifact), weights=str(folder / "weights"), backend="null", framework_version="0", threads=1,
-                capacities=(16, 64), slots=4, before=PLACES[index - 1] if index else "",
+                capacities=(16, 64), rooms=(4, 4), slots=4, before=PLACES[index - 1] if index else "",
                 after=PLACES[index + 1] if index + 1 < len(PLACES) else "",
             )  # fmt: skip
             process = self.processes[PLACES[index]] = DeviceProcess(config)
@@ -158,8 +158,8 @@ def expected(batch: Submit) -> int:
 
 def assert_done(batch: Submit, outcomes: list[Any]) -> None:
     assert all(isinstance(item, BatchDone) and item.batch == batch.batch for item in outcomes), outcomes
-    assert [item.results[0].sampled for item in outcomes[:-1]] == [None, None]
-    assert outcomes[-1].results[0].sampled.token == expected(batch)
+    assert [item.results[0].sampled for item in outcomes[:-1]] == [(), ()]
+    assert outcomes[-1].results[0].sampled[0].token == expected(batch)
 
 
 def test_a_batch_goes_through_all_processes_and_the_last_one_samples(chain) -> None:

@@ -28,7 +28,7 @@ def runner(stage: StageShape, folder: Path, *, buckets: ShapeBuckets | None = No
     manifest = null.lower(None, interface=stage_interface(stage), request=LowerRequest(), directory=folder)
     weights = WeightMap(model_digest="m", weights={})
     executable = null.load(folder, manifest=manifest, weights=weights, threads=1, options={})
-    return ExtendRunner(executable, stage, capacities=(16, 64), slots=4, buckets=buckets)
+    return ExtendRunner(executable, stage, rooms={16: 4, 64: 4}, buckets=buckets)
 
 
 def end(it: ExtendRunner) -> BatchDone | BatchFailed:
@@ -55,7 +55,7 @@ def through(pieces: list[ExtendRunner], given: Submit) -> BatchDone:
 
 
 def tokens(done: BatchDone) -> dict[int, int | None]:
-    return {item.sequence: None if item.sampled is None else item.sampled.token for item in done.results}
+    return {item.sequence: item.sampled[0].token if item.sampled else None for item in done.results}
 
 
 @pytest.mark.parametrize("cuts", [(0, 5), (0, 2, 5), (0, 1, 2, 3, 4, 5)])
@@ -133,7 +133,7 @@ class Writing:
 @pytest.mark.parametrize(("low", "high"), [(0, 2), (2, 4), (4, 5)])
 def test_a_piece_keeps_hands_out_and_takes_in_the_kv_of_its_own_layers(low, high, tmp_path) -> None:
     stage = WHOLE.piece(low, high, hidden=6)
-    it = ExtendRunner(Writing(stage), stage, capacities=(16, 64), slots=4, buckets=None)  # type: ignore[arg-type]
+    it = ExtendRunner(Writing(stage), stage, rooms={16: 4, 64: 4}, buckets=None)  # type: ignore[arg-type]
     row = Row(sequence=1, slot=2, tokens=(1, 2, 3), past_length=4)
     it.submit(batch(row, first=2, count=1, capacity=16), None if stage.begins else np.zeros((1, 3, 6), "f4"))
     assert isinstance(end(it), BatchDone)

@@ -77,7 +77,7 @@ def test_a_batch_is_done_once_all_have_reported_with_the_results_of_the_last_and
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         it = replicas()
         it.send(P, SUBMIT)
-        token = RowResult(sequence=5, sampled=SampledToken(token=11))
+        token = RowResult(sequence=5, sampled=(SampledToken(token=11),))
         reports = [done(1.0, 2.0, RowResult(sequence=5)), done(2.5, 3.0, RowResult(sequence=5)), done(3.5, 4.0, token)]
         outcomes = [it.heard(PLACES[P][index], reports[index]) for index in order]
         assert outcomes == [[], [], [Answered(P, done(1.0, 4.0, token))]]

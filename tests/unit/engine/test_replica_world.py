@@ -26,7 +26,7 @@ from inlay.specs.device import (
     OpenTransfer,
     Submit,
 )
-from inlay.specs.schedule import Fail, Finish, RunnerFacts
+from inlay.specs.schedule import Fail, Finish, RunnerFacts, SchedulerSetup
 
 DEPTH = 6
 
@@ -94,7 +94,7 @@ def world(cuts: dict[str, tuple[int, ...]], seed: int, *, kv_faults: float = 0.0
         RunnerFacts(runner=name, epoch=1, roles=roles[name[0]], capacities=(16, 48, 96), slots=4, chunk=7) for name in cuts
     )
     return RegionWorld(
-        new_state(facts, context=96),
+        new_state(SchedulerSetup(facts=facts, context=96)),
         random.Random(seed),
         kv_fault_share=kv_faults,
         replicas=Replicas(regions),

@@ -73,7 +73,8 @@ def test_a_piece_has_the_kv_of_its_own_layers(tmp_path) -> None:
     spec = folder(tmp_path / "m")
     found = deployment(spec, "prefill,decode=cpu:0/null@0+cpu:1/null@1-", {"cpu:0": None, "cpu:1": None})
     first, last = (region_memory(found, region, spec) for region in found.roles[0].regions)
-    assert first.kv == 4 * 2 * 1 * HEADS * DIM * 2 * 64 and last.kv == 3 * first.kv
+    slots, kept = 2 * 64, 2 * 64 // 2
+    assert first.kv == 4 * 2 * 1 * HEADS * DIM * (slots + kept) and last.kv == 3 * first.kv
     assert first.weights == 4 * count_parameters(spec, 0, 1) and last.buffers > first.buffers > 0
     assert first.total == first.weights + first.kv + first.buffers
 

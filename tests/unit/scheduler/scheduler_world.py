@@ -11,6 +11,8 @@ from inlay.specs.device import (
     BatchDone,
     DeviceToEngine,
     ExpectTransfer,
+    Fill,
+    Keep,
     KvArrived,
     KvFailed,
     Move,
@@ -30,6 +32,7 @@ from inlay.specs.schedule import (
     Finish,
     Lost,
     Placed,
+    Preempted,
     Recompute,
     RunnerFacts,
     Send,
@@ -55,6 +58,11 @@ def answer(prompt: tuple[int, ...], count: int) -> list[int]:
     return content[len(prompt) :]
 
 
+def facts_page(facts: RunnerFacts) -> int:
+    assert facts.page > 0
+    return facts.page
+
+
 @dataclass
 class Delivery:
     """The pages of a transfer, as the destination finds them in its channel."""
@@ -78,8 +86,11 @@ class World:
     ended: dict[int, Finish | Fail] = field(default_factory=dict)
     prompt_rows: dict[str, int] = field(default_factory=dict)
     recomputed: list[Recompute] = field(default_factory=list)
+    preempted: list[Preempted] = field(default_factory=list)
+    pages: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     placed: dict[int, Placed] = field(default_factory=dict)
     sequences: int = 0
+    cached: int = 0
     batches: list[Submit] = field(default_factory=list)
 
     def feed(self, event: Event) -> None:
@@ -94,8 +105,11 @@ class World:
                     self.ended[command.sequence] = command
                 case Placed():
                     self.placed[command.sequence] = command
+                    self.cached += command.cached
                 case Recompute():
                     self.recomputed.append(command)
+                case Preempted():
+                    self.preempted.append(command)
 
     def tell(self, runner: str, message: object) -> None:
         """A message is on its way to a device."""
@@ -153,6 +167,19 @@ class World:
                 content = self.slots[runner, source]
                 assert len(content) >= length
                 self.slots[runner, destination] = content[:length]
+            case Keep(slot=slot, start=start, pages=pages):
+                content = self.slots[runner, slot]
+                page = facts_page(self.facts_of(runner))
+                assert len(content) >= start + page * len(pages), "rows that were never written are kept"
+                for i, number in enumerate(pages):
+                    assert 0 <= number < self.facts_of(runner).pages
+                    self.pages[runner, number] = content[: start + (i + 1) * page]
+            case Fill(slot=slot, pages=pages):
+                page = facts_page(self.facts_of(runner))
+                for i, number in enumerate(pages):  # a page stands for all tokens up to its end: its rows depend on them
+                    assert self.pages[runner, number][: i * page] == (self.pages[runner, pages[i - 1]] if i else [])
+                    assert len(self.pages[runner, number]) == (i + 1) * page
+                self.slots[runner, slot] = list(self.pages[runner, pages[-1]])
             case ExpectTransfer(binding=binding):
                 self.expected[binding.transfer] = message
             case OpenTransfer(binding=binding):
@@ -166,7 +193,8 @@ class World:
     def submit(self, runner: str, batch: Submit) -> None:
         self.batches.append(batch)
         facts = self.facts_of(runner)
-        assert batch.first >= 0 and batch.first + batch.count <= facts.slots
+        rooms = dict(zip(facts.capacities, facts.rooms or (facts.slots,) * len(facts.capacities), strict=True))
+        assert batch.first >= 0 and batch.first + batch.count <= rooms[batch.capacity]
         assert not facts.batches or batch.count in facts.batches
         results = []
         for row in batch.rows:
@@ -183,7 +211,7 @@ class World:
                 self.exported[transfer] += row.tokens
                 if row.commit:
                     self.pending.append((self.destinations[transfer], Delivery(transfer)))
-            sampled = SampledToken(token=next_token(content)) if row.sample is not None and self.samples(runner) else None
+            sampled = (SampledToken(token=next_token(content)),) if row.sample is not None and self.samples(runner) else ()
             results.append(RowResult(sequence=row.sequence, sampled=sampled))
         done = BatchDone(batch=batch.batch, results=tuple(results), started=self.now, ended=self.now, prompt_tokens=0)
         self.answer(runner, done)

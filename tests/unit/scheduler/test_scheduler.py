@@ -11,10 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from scheduler_world import World, answer
 
-from inlay.scheduler import new_state, prefix_chain
+from inlay.scheduler import new_state
+from inlay.scheduler.prefix import name_of
 from inlay.specs.device import Move, Submit
 from inlay.specs.sampling import Sampling
-from inlay.specs.schedule import Fail, Finish, RunnerFacts
+from inlay.specs.schedule import Fail, Finish, RunnerFacts, SchedulerSetup
 
 CAPACITIES = (16, 48, 96)
 
@@ -32,7 +33,9 @@ def split(**options: object) -> tuple[RunnerFacts, ...]:
 
 
 def world(runners: tuple[RunnerFacts, ...], *, seed: int = 0, fault_share: float = 0.0, **options: object) -> World:
-    return World(new_state(runners, context=96, **options), random.Random(seed), kv_fault_share=fault_share)
+    return World(
+        new_state(SchedulerSetup(facts=runners, context=96, **options)), random.Random(seed), kv_fault_share=fault_share
+    )
 
 
 def prompt(rng: random.Random, longest: int = 60) -> tuple[int, ...]:
@@ -254,12 +257,12 @@ def test_a_runner_has_one_batch_in_flight() -> None:
         assert sum(isinstance(message, Submit) for _, message in it.pending) == 1
 
 
-def test_the_prefix_chain_depends_on_every_token_and_on_the_salt() -> None:
+def test_the_name_of_a_prefix_depends_on_every_token_and_on_the_salt() -> None:
     tokens = tuple(range(40))
-    assert prefix_chain(tokens, salt="a") != prefix_chain(tokens, salt="b")
+    assert name_of(tokens, page=16, salt="a") != name_of(tokens, page=16, salt="b")
     for at in (0, 17, 39):
         changed = (*tokens[:at], 99, *tokens[at + 1 :])
-        assert prefix_chain(changed, salt="a") != prefix_chain(tokens, salt="a")
+        assert name_of(changed, page=16, salt="a") != name_of(tokens, page=16, salt="a")
 
 
 def test_sampling_parameters_travel_with_the_rows() -> None:

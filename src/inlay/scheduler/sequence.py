@@ -1,0 +1,65 @@
+"""One sequence as the scheduler sees it: its tokens, where it is in its life, what it holds on which runner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from inlay.specs.device import SlotAddress
+from inlay.specs.sampling import Sampling
+from inlay.specs.schedule import SequenceRequest
+
+WAITING, PREFILL, HANDOFF, DECODE = "waiting", "prefill", "handoff", "decode"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """`tokens` are prompt and answer; the first `computed` rows of its KV are valid on the runner that works on it now.
+
+    `attempt` grows whenever what was under way for it no longer counts; `chain` names its full pages, as far as they were
+    needed; `order` is its place in the order of first admission (-1: never admitted).
+    """
+
+    request: SequenceRequest
+    tokens: list[int]
+    prefill: str = ""
+    decode: str = ""
+    phase: str = WAITING
+    computed: int = 0
+    attempt: int = 0
+    order: int = -1
+    transfer: int | None = None
+    arrived: bool = False
+    deadline: float = 0.0
+    passed_over: int = 0
+    slots: dict[str, SlotAddress] = field(default_factory=dict)
+    chain: list[bytes] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """The sequence's id."""
+        return self.request.sequence
+
+    @property
+    def generated(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def runner(self) -> str:
+        """The runner that computes it next."""
+        return self.prefill if self.phase == PREFILL else self.decode
+
+    def wanted(self) -> int:
+        """Rows of KV that must be computed before decoding: all tokens, less the newest one once one is sampled."""
+        length = len(self.tokens)
+        return length - 1 if length > len(self.request.prompt) else length
+
+    def sampling(self) -> Sampling:
+        """How its next token is chosen; end tokens are forbidden while fewer than min_tokens are generated."""
+        request = self.request
+        if self.generated >= request.min_tokens or not request.stop_tokens:
+            return request.sampling
+        forbidden = tuple({*request.sampling.forbidden, *request.stop_tokens})
+        return msgspec.structs.replace(request.sampling, forbidden=forbidden)
