@@ -7,6 +7,7 @@ from inlay.scheduler.keeping import known_prefix
 from inlay.scheduler.preempting import take_room
 from inlay.scheduler.sequence import PREFILL, Sequence
 from inlay.scheduler.state import RunnerState, State
+from inlay.scheduler.verifying import begin
 from inlay.specs.device import Fill
 from inlay.specs.schedule import Command, Fail, Placed, Send, SequenceRequest
 
@@ -124,4 +125,5 @@ def _place(state: State, sequence: Sequence, prefill: RunnerState, decode: Runne
         prefill.hold(sequence, len(sequence.tokens))
         commands += open_handoff(state, sequence, now)
     prefill.prefilling.append(sequence)
+    begin(state, sequence)
     return commands

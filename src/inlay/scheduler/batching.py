@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from inlay.scheduler.drafting import next_draft
 from inlay.scheduler.growing import compact, grow
 from inlay.scheduler.sequence import DECODE, PREFILL, Sequence
+from inlay.scheduler.slots import window
 from inlay.scheduler.state import InFlight, RunnerState, State
+from inlay.scheduler.verifying import ready_to_decode, take_drafts
 from inlay.specs.device import Row, Submit
 from inlay.specs.schedule import Command, Send
 
@@ -12,16 +15,20 @@ PATIENCE = 4
 """A prompt that was passed over this often is treated as if one more of its chunks were done."""
 
 
-def next_batch(state: State, runner: RunnerState) -> list[Command]:
+def next_batch(state: State, runner: RunnerState, now: float) -> list[Command]:
     """Commands that give an idle runner its next batch; nothing when it is busy, dead or has no work."""
     if runner.flight is not None or not runner.alive:
         return []
+    if runner.drafting:
+        return next_draft(state, runner)
     commands = grow(state, runner)
     decodable = any(runner.decoding.values())
     if runner.prefilling and (runner.last_phase == DECODE or not decodable):
         commands.append(_prefill(state, runner))
     elif decodable:
-        _decode(state, runner, commands)
+        ready = ready_to_decode(state, runner, now, commands)
+        if ready:
+            _decode(state, runner, ready, commands)
     return commands
 
 
@@ -42,7 +49,8 @@ def _prefill(state: State, runner: RunnerState) -> Command:
         transfer=sequence.transfer if moves else None,
         commit=last and moves and sequence.transfer is not None,
     )
-    first, count = _window(runner, [slot.index], slot.index, runner.pool.rooms(slot.capacity))
+    rooms = runner.pool.rooms(slot.capacity)
+    first, count = window([slot.index], start=slot.index, rooms=rooms, batches=runner.facts.batches)
     return _submit(
         state, runner, PREFILL, slot.capacity, first, count, [row], {sequence.number: (sequence.attempt, end - start)}
     )
@@ -63,30 +71,43 @@ def _next_prompt(runner: RunnerState) -> Sequence:
     return chosen
 
 
-def _decode(state: State, runner: RunnerState, commands: list[Command]) -> None:
-    capacities = sorted([capacity for capacity, members in runner.decoding.items() if members])
+def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]], commands: list[Command]) -> None:
+    """One step of the sequences of one capacity, each with the drafts that there are for it."""
+    capacities = sorted(ready)
     capacity = next((item for item in capacities if item > runner.last_capacity), capacities[0])
     commands += compact(runner, capacity)
     name, rooms = runner.name, runner.pool.rooms(capacity)
-    members = [(item.slots[name].index, item) for item in runner.decoding[capacity].values()]
-    first, count = _window(runner, sorted([index for index, _ in members]), runner.window, rooms)
+    members = [(item.slots[name].index, item) for item in ready[capacity]]
+    indices = sorted([index for index, _ in members])
+    first, count = window(indices, start=runner.window, rooms=rooms, batches=runner.facts.batches)
     rows, flight = [], {}
     for index, sequence in members:
         if first <= index < first + count:
-            computed, number = sequence.computed, sequence.request.sequence
-            rows.append(
-                Row(
-                    sequence=number,
-                    slot=index,
-                    tokens=(sequence.tokens[computed],),
-                    past_length=computed,
-                    sample=sequence.request.sampling if not sequence.request.min_tokens else sequence.sampling(),
-                )
-            )
-            flight[number] = (sequence.attempt, 1)
+            row = _row(state, sequence, index, capacity)
+            rows.append(row)
+            flight[row.sequence] = (sequence.attempt, len(row.tokens))
     runner.last_capacity = capacity
     runner.window = first + count
+    runner.held_until = None
     commands.append(_submit(state, runner, DECODE, capacity, first, count, rows, flight))
+
+
+def _row(state: State, sequence: Sequence, index: int, capacity: int) -> Row:
+    computed, request = sequence.computed, sequence.request
+    sample = request.sampling if not request.min_tokens else sequence.sampling()
+    if sequence.speculation is not None:
+        drafts, proposals = take_drafts(state, sequence, capacity)
+        if drafts:
+            return Row(
+                sequence=request.sequence,
+                slot=index,
+                tokens=(sequence.tokens[computed], *drafts),
+                past_length=computed,
+                sample=sample,
+                drafts=len(drafts),
+                proposals=proposals,
+            )
+    return Row(sequence=request.sequence, slot=index, tokens=(sequence.tokens[computed],), past_length=computed, sample=sample)
 
 
 def _submit(
@@ -106,18 +127,3 @@ def _submit(
     width = max([len(row.tokens) for row in rows])
     message = Submit(batch=batch, phase=phase, capacity=capacity, first=first, count=count, width=width, rows=tuple(rows))
     return Send(runner.name, message)
-
-
-def _window(runner: RunnerState, indices: list[int], start: int, rooms: int) -> tuple[int, int]:
-    """A contiguous range of slots that covers the indices, of an allowed size. Where the largest allowed size is
-    too small for all of them, the range begins at the first index from `start` on, so that all get their turn."""
-    first, count = indices[0], indices[-1] - indices[0] + 1
-    allowed = [size for size in runner.facts.batches if size <= rooms]
-    if not allowed:
-        return first, count
-    fitting = [size for size in allowed if size >= count]
-    if fitting:
-        return max(0, min(first, rooms - fitting[0])), fitting[0]
-    size = allowed[-1]
-    first = next((index for index in indices if index >= start), indices[0])
-    return max(0, min(first, rooms - size)), size

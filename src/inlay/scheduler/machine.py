@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from inlay.scheduler import admission, handoff
+from inlay.scheduler import admission, handoff, verifying
 from inlay.scheduler.batching import next_batch
+from inlay.scheduler.drafting import DRAFT, draft_failed, drafted, end
 from inlay.scheduler.keeping import keep
 from inlay.scheduler.sequence import DECODE, PREFILL, WAITING, Sequence
 from inlay.scheduler.state import RunnerState, State
-from inlay.specs.device import BatchDone, BatchFailed, KvArrived, KvFailed, RowResult
+from inlay.specs.device import BatchDone, BatchFailed, DraftDone, KvArrived, KvFailed, RowResult
 from inlay.specs.sampling import SampledToken
 from inlay.specs.schedule import Answered, Arrived, Cancelled, Command, Emit, Event, Fail, Finish, Lost, Tick
 
@@ -19,7 +20,10 @@ def step(state: State, event: Event, now: float) -> list[Command]:
         commands += admission.admit(state, now)
     for runner in state.runners.values():
         if runner.flight is None:
-            commands += next_batch(state, runner)
+            commands += next_batch(state, runner, now)
+    for runner in state.drafters:
+        if runner.flight is None:  # a verify step that has just begun may be run ahead of
+            commands += next_batch(state, runner, now)
     return commands
 
 
@@ -31,6 +35,9 @@ def _take(state: State, event: Event, now: float) -> list[Command]:
             return admission.enqueue(state, request)
         case Answered(runner=runner, message=BatchFailed() as failed):
             return _batch_failed(state, state.runners[runner], failed)
+        case Answered(runner=runner, message=DraftDone() as guessed):
+            drafted(state, state.runners[runner], guessed)
+            return []
         case Answered(message=KvArrived(transfer=transfer, tokens=tokens)):
             handoff.kv_arrived(state, transfer, tokens)
             return []
@@ -69,7 +76,8 @@ def _row_done(
     commands: list[Command],
     now: float,
 ) -> None:
-    sequence.computed += added
+    given = len(result.sampled)
+    sequence.computed += given if given and sequence.phase == DECODE else added
     for sampled in result.sampled:
         sequence.tokens.append(sampled.token)
         commands.append(Emit(sequence.request.sequence, runner.name, sampled))
@@ -77,6 +85,8 @@ def _row_done(
         if reason is not None:
             commands += _end(state, sequence, Finish(sequence.number, reason))
             return
+    if sequence.speculation is not None and given:
+        commands += verifying.judged(state, sequence, given)
     if sequence.phase == PREFILL and sequence.computed >= sequence.wanted():
         runner.prefilling.remove(sequence)
         commands += keep(state, sequence, runner)
@@ -101,6 +111,9 @@ def _batch_failed(state: State, runner: RunnerState, failed: BatchFailed) -> lis
     flight = runner.flight
     if flight is None or flight.batch != failed.batch:
         return []
+    if flight.phase == DRAFT:
+        draft_failed(runner)
+        return []
     runner.flight = None
     commands: list[Command] = []
     for number, (attempt, _) in flight.rows.items():
@@ -118,6 +131,7 @@ def _lost(state: State, runner: RunnerState, reason: str) -> list[Command]:
     runner.pages.clear()
     state.admissible = True
     name = runner.name
+    verifying.drafter_lost(state, runner)
     commands: list[Command] = []
     for sequence in list(state.sequences.values()):
         if name not in sequence.slots and not (sequence.prefill == name and sequence.phase not in (DECODE, WAITING)):
@@ -137,7 +151,7 @@ def _cancelled(state: State, number: int) -> list[Command]:
 
 def _end(state: State, sequence: Sequence, final: Finish | Fail) -> list[Command]:
     """Slots and transfers are free at once: devices obey in order, so a later batch cannot overtake an older one."""
-    commands = handoff.close_handoff(state, sequence, "ended")
+    commands = handoff.close_handoff(state, sequence, "ended") + end(state, sequence)
     if sequence.phase == WAITING:
         state.waiting.remove(sequence)
     elif isinstance(final, Finish):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 
+from inlay.scheduler.drafting import end
 from inlay.scheduler.handoff import close_handoff
 from inlay.scheduler.keeping import keep
 from inlay.scheduler.sequence import WAITING, Sequence
@@ -17,6 +18,7 @@ def preempt(state: State, sequence: Sequence) -> list[Command]:
     runner = sequence.runner
     commands = close_handoff(state, sequence, "preempted")
     commands += keep(state, sequence, state.runners[runner])
+    commands += end(state, sequence)
     for name in list(sequence.slots):
         state.runners[name].release(sequence)
     sequence.phase, sequence.computed = WAITING, 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from inlay.scheduler.speculating import Speculation
 from inlay.specs.device import SlotAddress
 from inlay.specs.sampling import Sampling
 from inlay.specs.schedule import SequenceRequest
@@ -35,6 +36,7 @@ class Sequence:
     passed_over: int = 0
     slots: dict[str, SlotAddress] = field(default_factory=dict)
     chain: list[bytes] = field(default_factory=list)
+    speculation: Speculation | None = None
 
     @property
     def number(self) -> int:

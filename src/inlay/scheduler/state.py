@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from inlay.scheduler.line import Line
 from inlay.scheduler.prefix import PageIndex
 from inlay.scheduler.sequence import Sequence
+from inlay.scheduler.slots import SlotPool
 from inlay.scheduler.waiting import Waiting
 from inlay.specs.device import SlotAddress
 from inlay.specs.schedule import RunnerFacts, SchedulerSetup
@@ -17,62 +19,23 @@ PAGE = 16
 
 @dataclass(slots=True)
 class InFlight:
-    """The batch a runner works on: per sequence the attempt it belongs to and how many rows it adds."""
+    """The batch a runner works on: per sequence the attempt it belongs to and how many rows it adds, or the lines of a
+    draft batch, `stopped` where it was told to end early."""
 
     batch: int
     phase: str
     rows: dict[int, tuple[int, int]]
-
-
-class SlotPool:
-    """Free slots of one runner, per capacity. Where a capacity has fewer slots than the runner takes sequences, a sequence
-    that must grow may find none: the scheduler then takes one from another sequence."""
-
-    def __init__(self, facts: RunnerFacts) -> None:
-        rooms = facts.rooms or (facts.slots,) * len(facts.capacities)
-        self.capacities = facts.capacities
-        self._rooms = dict(zip(facts.capacities, rooms, strict=True))
-        self._free = {capacity: set(range(count)) for capacity, count in self._rooms.items()}
-
-    def capacity_for(self, rows: int) -> int | None:
-        """The smallest capacity that holds `rows`, or None when none does."""
-        return next((capacity for capacity in self.capacities if capacity >= rows), None)
-
-    def room_for(self, rows: int) -> int | None:
-        """The smallest capacity that holds `rows` and has a free slot, or None."""
-        return next((item for item in self.capacities if item >= rows and self._free[item]), None)
-
-    def take(self, capacity: int) -> SlotAddress:
-        """The lowest free slot of a capacity. The caller has checked that there is one."""
-        free = self._free[capacity]
-        index = min(free)
-        free.remove(index)
-        return SlotAddress(capacity, index)
-
-    def lowest(self, capacity: int) -> int | None:
-        """The lowest free index, or None."""
-        return min(self._free[capacity], default=None)
-
-    def give(self, slot: SlotAddress) -> None:
-        """Return a slot."""
-        self._free[slot.capacity].add(slot.index)
-
-    def rooms(self, capacity: int) -> int:
-        """How many slots a capacity has."""
-        return self._rooms[capacity]
-
-    def free_count(self) -> int:
-        """Free slots over all capacities (for tests of restoration)."""
-        return sum(len(free) for free in self._free.values())
-
-    def free_rows(self) -> int:
-        """Rows of all free slots together."""
-        return sum(capacity * len(free) for capacity, free in self._free.items())
+    lines: list[Line] = field(default_factory=list)
+    stopped: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class RunnerState:
-    """One runner: who is on it, what it works on, and whose turn is next."""
+    """One runner: who is on it, what it works on, and whose turn is next.
+
+    `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
+    `held_until` when a runner that waits for drafts goes on without them.
+    """
 
     facts: RunnerFacts
     pool: SlotPool
@@ -82,6 +45,10 @@ class RunnerState:
     holders: dict[int, Sequence] = field(default_factory=dict)
     prefilling: deque[Sequence] = field(default_factory=deque)
     decoding: dict[int, dict[int, Sequence]] = field(default_factory=dict)
+    drafting: dict[int, Sequence] = field(default_factory=dict)
+    late: bool = False
+    held_until: float | None = None
+    acceptance: float = 0.6
     last_phase: str = "decode"
     last_capacity: int = 0
     window: int = 0
@@ -129,6 +96,7 @@ class State:
 
     setup: SchedulerSetup
     runners: dict[str, RunnerState]
+    drafters: tuple[RunnerState, ...] = ()
     waiting: Waiting = field(default_factory=Waiting)
     sequences: dict[int, Sequence] = field(default_factory=dict)
     next_batch: int = 0
@@ -143,7 +111,8 @@ class State:
 
 
 def new_state(setup: SchedulerSetup) -> State:
-    """A fresh state over the runners of a setup."""
-    facts = setup.facts
+    """A fresh state over the runners of a setup. Draft runners come first: what they begin, verify steps may wait for."""
+    facts = sorted(setup.facts, key=lambda item: "draft" not in item.roles)
     runners = {item.runner: RunnerState(facts=item, pool=SlotPool(item), pages=PageIndex(item.pages)) for item in facts}
-    return State(setup=setup, runners=runners)
+    drafters = tuple(item for item in runners.values() if "draft" in item.facts.roles)
+    return State(setup=setup, runners=runners, drafters=drafters)

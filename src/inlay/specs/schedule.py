@@ -5,13 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from inlay.specs.device import DeviceToEngine, EngineToDevice
+from inlay.specs.latency import LatencyTable
 from inlay.specs.sampling import SampledToken, Sampling
+from inlay.specs.speculation import AUTO, SpeculationSetup
 
 
 class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the scheduler knows of one runner. `chunk` is the widest prompt piece it is given at once;
     `batches` are the only batch sizes it runs (empty = any). It takes at most `slots` sequences at once; `rooms` says how
-    many slots each capacity has (empty = `slots` each). `pages` pages of `page` tokens keep prefixes (0 = none)."""
+    many slots each capacity has (empty = `slots` each). `pages` pages of `page` tokens keep prefixes (0 = none). `device` is
+    where it runs, `table` how long its batches take, where that is known."""
 
     runner: str
     epoch: int
@@ -23,6 +26,8 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     rooms: tuple[int, ...] = ()
     page: int = 0
     pages: int = 0
+    device: str = ""
+    table: LatencyTable | None = None
 
 
 class SchedulerSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +39,7 @@ class SchedulerSetup(msgspec.Struct, frozen=True, kw_only=True):
     waiting_limit: int = 1024
     lease: float = 10.0
     salt: str = ""
+    speculation: SpeculationSetup = SpeculationSetup()
 
 
 class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +47,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `prefill` and `decode` name the runners it must use; None leaves the choice to the scheduler. A higher `priority` is
     served first and may take the slots of a lower one; among equals tenants share. Kept prefixes are never shared between
-    tenants.
+    tenants. `speculation` is one of MODES, "auto" that of the deployment; `draft` names the draft runner it must use.
     """
 
     sequence: int
@@ -56,6 +62,8 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     decode: str | None = None
     tenant: str = ""
     priority: int = 0
+    speculation: str = AUTO
+    draft: str | None = None
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -97,6 +105,12 @@ class Send(msgspec.Struct, frozen=True, tag="send"):
 
     runner: str
     message: EngineToDevice
+
+
+class Wake(msgspec.Struct, frozen=True, tag="wake"):
+    """Give a Tick at this time, in seconds of the clock that `now` is read from, whatever else happens."""
+
+    at: float
 
 
 class Placed(msgspec.Struct, frozen=True, tag="placed"):
@@ -148,4 +162,4 @@ class Recompute(msgspec.Struct, frozen=True, tag="recompute"):
     cause: str
 
 
-Command = Send | Placed | Preempted | Emit | Finish | Fail | Recompute
+Command = Send | Wake | Placed | Preempted | Emit | Finish | Fail | Recompute

@@ -10,13 +10,18 @@ from inlay.specs.device import (
     AbortTransfer,
     BatchDone,
     DeviceToEngine,
+    Draft,
+    DraftDone,
     ExpectTransfer,
     Fill,
+    Guess,
+    Interrupt,
     Keep,
     KvArrived,
     KvFailed,
     Move,
     OpenTransfer,
+    Row,
     RowResult,
     SlotAddress,
     Submit,
@@ -38,6 +43,7 @@ from inlay.specs.schedule import (
     Send,
     SequenceRequest,
     Tick,
+    Wake,
 )
 
 VOCABULARY = 50
@@ -61,6 +67,17 @@ def answer(prompt: tuple[int, ...], count: int) -> list[int]:
 def facts_page(facts: RunnerFacts) -> int:
     assert facts.page > 0
     return facts.page
+
+
+def verdict(content: list[int], row: Row) -> tuple[SampledToken, ...]:
+    """What the make-believe model says after the row's last token that is no draft, and after each draft it agrees with."""
+    found: list[SampledToken] = []
+    for at in range(row.drafts + 1):
+        seen = content[: len(content) - row.drafts + at]
+        found.append(SampledToken(token=next_token(seen)))
+        if at < row.drafts and content[len(seen)] != found[-1].token:
+            break
+    return tuple(found)
 
 
 @dataclass
@@ -89,6 +106,10 @@ class World:
     preempted: list[Preempted] = field(default_factory=list)
     pages: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     placed: dict[int, Placed] = field(default_factory=dict)
+    wakes: list[float] = field(default_factory=list)
+    interrupted: set[tuple[str, int]] = field(default_factory=set)
+    drafted: int = 0
+    agreement: float = 0.7
     sequences: int = 0
     cached: int = 0
     batches: list[Submit] = field(default_factory=list)
@@ -108,12 +129,17 @@ class World:
                     self.cached += command.cached
                 case Recompute():
                     self.recomputed.append(command)
+                case Wake(at=at):
+                    self.wakes.append(at)
                 case Preempted():
                     self.preempted.append(command)
 
     def tell(self, runner: str, message: object) -> None:
-        """A message is on its way to a device."""
-        self.pending.append((runner, message))
+        """A message is on its way to a device; an interruption overtakes what waits."""
+        if isinstance(message, Interrupt):
+            self.interrupted.add((runner, message.batch))
+        else:
+            self.pending.append((runner, message))
 
     def answer(self, runner: str, message: DeviceToEngine) -> None:
         """A device says something."""
@@ -144,9 +170,13 @@ class World:
         self.feed(Lost(runner, "test"))
 
     def act(self) -> bool:
-        """Let one device obey its oldest message. False when there is nothing to do."""
+        """Let one device obey its oldest message, or time pass where the scheduler waits. False when there is nothing to do."""
         if not self.pending:
-            return False
+            if not self.wakes:
+                return False
+            self.now = max(self.now, self.wakes.pop(0))
+            self.feed(Tick())
+            return True
         runners = sorted({runner for runner, _ in self.pending})
         runner = self.random.choice(runners)
         at = next(i for i, (to, _) in enumerate(self.pending) if to == runner)
@@ -163,6 +193,8 @@ class World:
         match message:
             case Submit():
                 self.submit(runner, message)
+            case Draft():
+                self.draft(runner, message)
             case Move(source=source, destination=destination, length=length):
                 content = self.slots[runner, source]
                 assert len(content) >= length
@@ -211,10 +243,46 @@ class World:
                 self.exported[transfer] += row.tokens
                 if row.commit:
                     self.pending.append((self.destinations[transfer], Delivery(transfer)))
-            sampled = (SampledToken(token=next_token(content)),) if row.sample is not None and self.samples(runner) else ()
+            sampled = verdict(content, row) if row.sample is not None and self.samples(runner) else ()
             results.append(RowResult(sequence=row.sequence, sampled=sampled))
         done = BatchDone(batch=batch.batch, results=tuple(results), started=self.now, ended=self.now, prompt_tokens=0)
         self.answer(runner, done)
+
+    def draft(self, runner: str, batch: Draft) -> None:
+        """All steps at once, or fewer where it was interrupted before its turn came."""
+        rooms = dict(zip(self.facts_of(runner).capacities, self.facts_of(runner).rooms or [99] * 9, strict=False))
+        assert batch.first + batch.count <= rooms[batch.capacity]
+        stopped = (runner, batch.batch) in self.interrupted
+        self.drafted += 1
+        guesses = []
+        assert len({row.slot for row in batch.rows}) == len(batch.rows), "two guesses in one slot"
+        for row in batch.rows:
+            key = (runner, SlotAddress(batch.capacity, row.slot))
+            content = self.slots.get(key, [])[: row.past_length]
+            assert len(content) == row.past_length, "rows that were never written are taken for valid"
+            assert 1 <= len(row.tokens) <= self.facts_of(runner).chunk
+            content = content + list(row.tokens)
+            assert len(content) + max(0, row.count - 1) <= batch.capacity
+            tokens, others = [], []
+            for _ in range(min(1, row.count) if stopped else row.count):
+                guess, other = self.guess(content)
+                tokens.append(guess)
+                others.append((other,)[: batch.alternatives])
+                content = [*content, guess]
+            self.slots[key] = content[:-1] if row.count else content
+            guesses.append(
+                Guess(
+                    sequence=row.sequence, guess=row.guess, tokens=tuple(tokens), alternatives=tuple(others) if others else ()
+                )
+            )
+        done = DraftDone(batch=batch.batch, guesses=tuple(guesses), started=self.now, ended=self.now, steps=1)
+        self.answer(runner, done)
+
+    def guess(self, content: list[int]) -> tuple[int, int]:
+        """The draft model's token and its next best: the target's own, this often, one way or the other."""
+        right = next_token(content)
+        wrong = (right + 1) % VOCABULARY
+        return (right, wrong) if hash(tuple(content)) % 100 < self.agreement * 100 else (wrong, right)
 
     def deliver(self, transfer: int) -> None:
         """The pages arrive in one piece, after all that the destination was told before, or a check fails."""

@@ -1,0 +1,108 @@
+"""Guesses of one sequence: what was drafted, what of it still agrees with the text, and which rows of the draft runner do.
+
+A guess is a continuation of the first `base` tokens. It stays useful as long as the text goes on as it says; what is left of it
+is what the next verify step is given. So one book serves all modes, whether the draft waits for the verdict or runs ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from inlay.scheduler.ngram import Memory
+from inlay.specs.device import Proposal, SlotAddress
+
+FORGET = 0.9
+"""How much an older verdict counts at each new one."""
+PRIOR = 4.0
+"""How many judged tokens the pair's own acceptance counts for in a new sequence."""
+
+
+@dataclass(slots=True, eq=False)
+class Guess:
+    """`tokens` follow the first `base` tokens of the sequence; by position `alternatives` and `proposals` where asked for."""
+
+    base: int
+    tokens: list[int]
+    alternatives: list[tuple[int, ...]] = field(default_factory=list)
+    proposals: list[Proposal] = field(default_factory=list)
+
+    def left(self, tokens: list[int]) -> int:
+        """How many of its tokens are still to come, -1 where the text has gone another way."""
+        done = len(tokens) - self.base
+        if done < 0 or tokens[self.base :] != self.tokens[:done]:
+            return -1
+        return len(self.tokens) - done
+
+
+@dataclass(slots=True, eq=False)
+class DraftSlot:
+    """A slot of the draft runner: its first `agreed` rows are the text's own, `tail` are tokens of the rows after them."""
+
+    slot: SlotAddress
+    agreed: int = 0
+    tail: list[int] = field(default_factory=list)
+    busy: bool = False
+
+    def follow(self, tokens: list[int]) -> None:
+        """Take in how the text went on."""
+        done = 0
+        while done < len(self.tail) and self.agreed < len(tokens) and self.tail[done] == tokens[self.agreed]:
+            self.agreed += 1
+            done += 1
+        if self.agreed < len(tokens):
+            self.tail = []
+        elif done:
+            del self.tail[:done]
+
+    def common(self, length: int, hypothesis: list[int]) -> int:
+        """How many rows it has of the first `length` tokens of the text and a hypothesis after them."""
+        if self.agreed < length:
+            return self.agreed
+        same = next((i for i, (a, b) in enumerate(zip(self.tail, hypothesis, strict=False)) if a != b), None)
+        return length + (min(len(self.tail), len(hypothesis)) if same is None else same)
+
+
+@dataclass(slots=True, eq=False)
+class Speculation:
+    """How one sequence speculates now. `drafter` is the draft runner (none where it drafts from its own text); `verifying`
+    how many drafts the verify step under way was given, -1 where there is none; `waited` since when it holds its runner up.
+    """
+
+    mode: str
+    drafts: int
+    drafter: str | None = None
+    slots: list[DraftSlot] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
+    memory: Memory | None = None
+    verifying: int = -1
+    rounds: int = 0
+    accepted: float = 0.0
+    judged: float = 0.0
+    hits: float = 0.0
+    outcomes: float = 0.0
+
+    def best(self, tokens: list[int]) -> Guess | None:
+        """The guess with most left to come, those that the text has left behind forgotten."""
+        kept = [(left, guess) for guess in self.guesses if (left := guess.left(tokens)) > 0]
+        self.guesses = [guess for _, guess in kept]
+        return max(kept, key=lambda item: item[0])[1] if kept else None
+
+    def follow(self, tokens: list[int]) -> None:
+        """The text has grown."""
+        for slot in self.slots:
+            slot.follow(tokens)
+
+    def judge(self, sent: int, accepted: int) -> None:
+        """The verdict on `sent` drafts."""
+        self.accepted = FORGET * self.accepted + accepted
+        self.judged = FORGET * self.judged + min(sent, accepted + 1)
+        self.rounds += 1
+
+    def acceptance(self, prior: float) -> float:
+        """Share of judged tokens that were accepted; `prior` is what other sequences of the pair have shown."""
+        return (PRIOR * prior + self.accepted) / (PRIOR + self.judged)
+
+    def idle_slot(self, length: int, hypothesis: list[int], *, taken: list[DraftSlot]) -> DraftSlot | None:
+        """The slot that has most of these rows and no work, none of those that are taken."""
+        free = [slot for slot in self.slots if not slot.busy and not any(slot is other for other in taken)]
+        return max(free, key=lambda slot: slot.common(length, hypothesis), default=None)

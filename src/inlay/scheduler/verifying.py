@@ -1,0 +1,167 @@
+"""The target's side of speculation: who may decode now, with which drafts, and what a verdict means. Beginning and end too."""
+
+from __future__ import annotations
+
+from inlay.scheduler.choosing import choose
+from inlay.scheduler.drafting import end, interrupt_if_moot
+from inlay.scheduler.ngram import Memory
+from inlay.scheduler.sequence import Sequence
+from inlay.scheduler.speculating import DraftSlot, Guess, Speculation
+from inlay.scheduler.state import RunnerState, State
+from inlay.specs.device import Proposal
+from inlay.specs.schedule import Command, Wake
+from inlay.specs.speculation import AUTO, ENUMERATED, FREE, NGRAM, OFF, SYNCHRONOUS
+
+SETTLE = 0.05
+"""Weight of one verdict in what a draft runner's acceptance is taken to be for sequences to come."""
+
+
+def begin(state: State, sequence: Sequence) -> None:
+    """Give a sequence that was just placed its way to speculate, if it has one. The draft runner reads the prompt while the
+    target does."""
+    request = sequence.request
+    mode = request.speculation if request.speculation != AUTO else state.setup.speculation.mode
+    if mode == OFF or request.max_tokens <= 1:
+        return
+    setup = state.setup.speculation
+    wanted = 1 + (setup.breadth if mode in (ENUMERATED, AUTO) else 0)
+    drafter = _drafter(state, sequence) if mode != NGRAM else None
+    slots = [] if drafter is None else _take_slots(drafter, len(sequence.tokens) + 2 * (setup.drafts + 1), wanted)
+    if not slots and mode not in (NGRAM, AUTO):
+        return
+    sequence.speculation = speculation = Speculation(mode=mode, drafts=setup.drafts, slots=slots)
+    if mode in (NGRAM, AUTO):
+        speculation.memory = Memory()
+    if drafter is not None and slots:
+        speculation.drafter = drafter.name
+        drafter.drafting[sequence.number] = sequence
+    choose(state, sequence)
+
+
+def _take_slots(drafter: RunnerState, rows: int, wanted: int) -> list[DraftSlot]:
+    """As many slots of the draft runner as there are for a text of so many rows, up to so many."""
+    found: list[DraftSlot] = []
+    while len(found) < wanted:
+        capacity = drafter.pool.room_for(min(rows, drafter.pool.capacities[-1]))
+        if capacity is None or (found and capacity != found[0].slot.capacity):
+            break  # guesses of one sequence run together, so they lie in one capacity
+        found.append(DraftSlot(drafter.pool.take(capacity)))
+    return found
+
+
+def ready_to_decode(state: State, runner: RunnerState, now: float, commands: list[Command]) -> dict[int, list[Sequence]]:
+    """Who takes part in the next step, by capacity. A sequence whose first guess is being made waits for it, where all wait
+    (free-running, enumerated) or whoever else is ready (synchronous), but no longer than the patience of the deployment."""
+    ready: dict[int, list[Sequence]] = {}
+    held: list[Sequence] = []
+    waits_for_all = False
+    for capacity, members in runner.decoding.items():
+        for sequence in members.values():
+            if sequence.speculation is not None and _is_awaited(state, sequence):
+                held.append(sequence)
+                waits_for_all = waits_for_all or sequence.speculation.mode == SYNCHRONOUS
+            else:
+                ready.setdefault(capacity, []).append(sequence)
+    if not held:
+        return ready
+    if ready and not waits_for_all:
+        return _with(runner, ready, held)
+    if runner.held_until is None:
+        runner.held_until = now + state.setup.speculation.patience
+        commands.append(Wake(runner.held_until))
+        return {}
+    if now < runner.held_until:
+        return {}
+    for sequence in held:
+        if sequence.speculation is not None and sequence.speculation.drafter is not None:
+            state.runners[sequence.speculation.drafter].late = True
+    return _with(runner, ready, held)
+
+
+def take_drafts(state: State, sequence: Sequence, capacity: int) -> tuple[list[int], tuple[Proposal, ...]]:
+    """The drafts that the next verify step of a sequence is given: what is left of its best guess, where it can matter."""
+    speculation = sequence.speculation
+    if speculation is None:
+        return [], ()
+    length, request = len(sequence.tokens), sequence.request
+    most = min(
+        speculation.drafts,
+        state.runners[sequence.decode].facts.chunk - 1,
+        capacity - sequence.computed - 1,
+        request.max_tokens - sequence.generated - 1,
+        state.setup.context - length - 1,
+    )
+    if speculation.mode == NGRAM and speculation.memory is not None and most > 0:
+        found = speculation.memory.guess(sequence.tokens, most)
+        speculation.guesses = [Guess(length, found)] if found else []
+    guess = speculation.best(sequence.tokens)
+    done = 0 if guess is None else length - guess.base
+    drafts = [] if guess is None or most <= 0 else guess.tokens[done : done + most]
+    speculation.verifying = len(drafts)
+    proposals = tuple(guess.proposals[done : done + len(drafts)]) if guess is not None else ()
+    if proposals and not all(proposals):
+        drafts = drafts[: proposals.index(())]  # what was not drawn from a distribution that is known cannot be judged
+        proposals = proposals[: len(drafts)]
+        speculation.verifying = len(drafts)
+    return drafts, proposals
+
+
+def judged(state: State, sequence: Sequence, sampled: int) -> list[Command]:
+    """A verify step has given so many tokens, which the sequence has taken in already."""
+    speculation = sequence.speculation
+    if speculation is None:
+        return []
+    sent, speculation.verifying = speculation.verifying, -1
+    speculation.follow(sequence.tokens)
+    if sent > 0:
+        accepted = sampled - 1
+        speculation.judge(sent, accepted)
+        if speculation.drafter is not None and speculation.mode != NGRAM:
+            drafter, tried = state.runners[speculation.drafter], min(sent, accepted + 1)
+            drafter.acceptance += SETTLE * tried * (accepted / tried - drafter.acceptance) if tried else 0.0
+    if speculation.mode in (FREE, ENUMERATED) and sent >= 0:
+        speculation.outcomes = 0.95 * speculation.outcomes + 1.0
+        speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)
+    choose(state, sequence)
+    if speculation.drafter is None:
+        return []
+    return interrupt_if_moot(state.runners[speculation.drafter])
+
+
+def drafter_lost(state: State, drafter: RunnerState) -> None:
+    """Its sequences go on without it."""
+    for sequence in list(drafter.drafting.values()):
+        end(state, sequence)
+    drafter.drafting.clear()
+
+
+def _is_awaited(state: State, sequence: Sequence) -> bool:
+    """Whether the sequence has no guess and its draft runner is at work: it then is, or will be next, at work for it."""
+    speculation = sequence.speculation
+    if speculation is None or speculation.drafter is None or speculation.mode in (NGRAM, OFF):
+        return False
+    drafter = state.runners[speculation.drafter]
+    if not drafter.alive or drafter.late or drafter.flight is None:
+        return False
+    return speculation.best(sequence.tokens) is None
+
+
+def _with(runner: RunnerState, ready: dict[int, list[Sequence]], held: list[Sequence]) -> dict[int, list[Sequence]]:
+    for sequence in held:
+        ready.setdefault(sequence.slots[runner.name].capacity, []).append(sequence)
+    return ready
+
+
+def _drafter(state: State, sequence: Sequence) -> RunnerState | None:
+    """The living draft runner with fewest sequences that has a slot for it, or the one that was asked for."""
+    rows = len(sequence.tokens)
+    found = [
+        item
+        for name, item in state.runners.items()
+        if "draft" in item.facts.roles
+        and item.alive
+        and not item.late
+        and (sequence.request.draft in (None, name))
+        and item.pool.room_for(rows) is not None
+    ]
+    return min(found, key=lambda item: len(item.drafting), default=None)
