@@ -263,6 +263,11 @@ class World:
             assert 1 <= len(row.tokens) <= self.facts_of(runner).chunk
             content = content + list(row.tokens)
             assert len(content) + max(0, row.count - 1) <= batch.capacity
+            flight = self.state.runners[runner].flight
+            if flight is not None and flight.batch == batch.batch:
+                line = flight.lines[row.guess]
+                meant = [*line.sequence.tokens[: line.base], *line.hypothesis] if row.count else line.sequence.tokens
+                assert content == meant[: len(content)], "the slot holds other rows than the scheduler believes"
             tokens, others = [], []
             for _ in range(min(1, row.count) if stopped else row.count):
                 guess, other = self.guess(content)
