@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from inlay.cli import compile, conform, devices, explain, generate, run, serve, timeline
+from inlay.cli import bench, compile, conform, devices, explain, generate, run, serve, timeline
 from inlay.errors import InlayError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("bench")(bench.bench)
 app.command("devices")(devices.devices)
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)

@@ -1,0 +1,217 @@
+"""`inlay bench`: load on any OpenAI-compatible URL, its figures as a table, as JSON and as a page."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from inlay.api.bench import (
+    HEAD,
+    BenchResult,
+    Load,
+    Plan,
+    Workload,
+    cells,
+    dump_result,
+    page,
+    parse_budgets,
+    read_result,
+)
+from inlay.api.bench import bench as measure
+from inlay.cli.bars import progress_bar
+from inlay.errors import InputError, RequestError
+
+CLOSED_HELP = "closed loop: keep this many requests open; one level each, for example 1,4,8"
+OPEN_HELP = "open loop: this many requests a second whatever the server does, for example 2,4,8"
+PROMPTS_HELP = "text (random words), ids (random token ids, completions only) or a JSONL file"
+LENGTH_HELP = "tokens: 128, uniform:64:512, normal:256:64 or lognormal:256:0.8 (median, sigma)"
+BUSY = 0.8
+"""A client that uses more of a core than this may be what was measured."""
+
+
+def bench(
+    targets: Annotated[list[str], typer.Argument(help="the URL; with --plot: result files", metavar="URL")],
+    concurrency: Annotated[str | None, typer.Option(help=CLOSED_HELP)] = None,
+    rate: Annotated[str | None, typer.Option(help=OPEN_HELP)] = None,
+    arrivals: Annotated[str, typer.Option(help="gaps of the open loop: poisson or uniform")] = "poisson",
+    trace: Annotated[str | None, typer.Option(help="replay arrivals and lengths of a trace (Mooncake, Azure)")] = None,
+    speed: Annotated[str, typer.Option(help="how many times as fast as recorded, for example 1,10")] = "1",
+    scale_lengths: Annotated[float, typer.Option(help="the trace's lengths times this")] = 1.0,
+    most_tokens: Annotated[int | None, typer.Option(help="cut the trace's requests to this (default: the model's)")] = None,
+    requests: Annotated[int | None, typer.Option(help="requests of each level (default: 20, or 5 a stream)")] = None,
+    seconds: Annotated[float | None, typer.Option(help="begin no request after so many seconds of a level")] = None,
+    warmup: Annotated[int, typer.Option(help="requests before each level that do not count")] = 1,
+    endpoint: Annotated[str, typer.Option(help="chat or completions")] = "chat",
+    model: Annotated[str | None, typer.Option(help="default: the first that the server lists")] = None,
+    prompts: Annotated[str, typer.Option(help=PROMPTS_HELP)] = "text",
+    prompt_tokens: Annotated[str, typer.Option(help=f"of each prompt, {LENGTH_HELP}")] = "128",
+    output_tokens: Annotated[str, typer.Option(help=f"asked for (max_tokens), {LENGTH_HELP}")] = "64",
+    shared_prefix: Annotated[int, typer.Option(help="tokens in front of all prompts, the same in each")] = 0,
+    prefix_groups: Annotated[int, typer.Option(help="so many different shared prefixes")] = 1,
+    ids: Annotated[str, typer.Option(help="range of random token ids")] = "100:4000",
+    seed: Annotated[int, typer.Option(help="of prompts, lengths and arrivals; another one misses a prefix cache")] = 0,
+    ignore_eos: Annotated[
+        bool, typer.Option(help="ask for answers of full length; a server that refuses the field: --no-ignore-eos")
+    ] = True,
+    temperature: Annotated[float | None, typer.Option(help="default: the server's")] = None,
+    request_seed: Annotated[int | None, typer.Option(help="the field seed of each request")] = None,
+    continuous_usage: Annotated[bool, typer.Option(help="ask for counts in each chunk")] = False,
+    extra: Annotated[str | None, typer.Option(help="JSON object laid over each body; null takes a field out")] = None,
+    goodput: Annotated[str, typer.Option(help="budgets in ms, for example ttft:200,tpot:50")] = "",
+    key: Annotated[str | None, typer.Option(help="API key", envvar="OPENAI_API_KEY")] = None,
+    timeout: Annotated[float, typer.Option(help="seconds for one request")] = 600.0,
+    label: Annotated[str | None, typer.Option(help="name of this series in plots (default: the model)")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write the result (with --plot: the page)")] = None,
+    html: Annotated[Path | None, typer.Option(help="also write the page: throughput against interactivity")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="draw result files on one page, send nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON, without the single requests")] = False,
+) -> None:
+    """Measure an OpenAI-compatible server under load: TTFT, ITL, TPOT, throughput, interactivity, goodput (all measured)."""
+    given = locals()
+    if plot:
+        _draw([read_result(path) for path in targets], output or html)
+        return
+    if len(targets) != 1:
+        raise InputError(f"{len(targets)} URLs are given, expected one", hint="several result files need --plot")
+    names = [name for name in Workload.__struct_fields__ if name in given and name not in ("ids", "extra")]
+    workload = Workload(**{name: given[name] for name in names}, ids=_range(ids), extra=_extra(extra))
+    loads = _loads(concurrency, rate, arrivals=arrivals, trace=trace, speed=speed)
+    plan = Plan(loads=loads, requests=requests, seconds=seconds, warmup=warmup, budgets=parse_budgets(goodput))
+    command = shlex.join(["inlay", *_without_key(sys.argv[1:])])
+    with _progress() as tell:
+        found = measure(
+            targets[0], workload, plan, model=model, key=key, label=label, seconds=timeout, command=command, progress=tell
+        )
+    if output is not None:
+        output.write_bytes(dump_result(found))
+    if html is not None:
+        html.write_text(page([found]), encoding="utf-8")
+    print(json.dumps(facts_of(found))) if as_json else _show(found)
+    _judge(found)
+
+
+def _loads(concurrency: str | None, rate: str | None, *, arrivals: str, trace: str | None, speed: str) -> tuple[Load, ...]:
+    """One load a level. Raises InputError unless at most one way is given; concurrency 1 when none is."""
+    ways = {"concurrency": concurrency, "rate": rate, "trace": trace}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        found = " and ".join(f"--{name}" for name in given)
+        raise InputError(f"{found} are given, expected one of them", hint="run them one after the other, and --plot both")
+    if arrivals not in ("poisson", "uniform"):
+        raise InputError(f"arrivals is {arrivals!r}, expected poisson or uniform", hint="poisson is the default")
+    if rate is not None:
+        return tuple(Load(kind="open", value=value, arrivals=arrivals) for value in _numbers(rate, name="rate"))
+    if trace is not None:
+        return tuple(Load(kind="replay", value=value) for value in _numbers(speed, name="speed"))
+    values = _numbers(concurrency or "1", name="concurrency")
+    broken = [value for value in values if value != int(value)]
+    if broken:
+        raise InputError(f"concurrency {broken[0]:g} is no whole number, expected one", hint="rates may be broken: --rate")
+    return tuple(Load(kind="closed", value=value) for value in values)
+
+
+def _numbers(text: str, *, name: str) -> list[float]:
+    try:
+        values = [float(item) for item in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < float("inf") for value in values):
+        raise InputError(f"{name} is {text!r}, expected numbers above 0", hint=f"write for example --{name} 1,4,8")
+    return values
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    if not (low.isdigit() and high.isdigit()):
+        raise InputError(f"ids is {text!r}, expected a range of token ids", hint="write for example --ids 100:4000")
+    return int(low), int(high)
+
+
+def _extra(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise InputError(f"extra is {text!r}, which is not JSON: {error}", hint="write an object in single quotes") from error
+    if not isinstance(found, dict):
+        raise InputError(f"extra is {text!r}, expected a JSON object", hint="write for example --extra '{\"top_k\": 20}'")
+    return found
+
+
+def _without_key(arguments: list[str]) -> list[str]:
+    """The arguments as they may be kept in a file."""
+    hidden = ["..." if before == "--key" else item for before, item in zip(["", *arguments], arguments, strict=False)]
+    return ["--key=..." if item.startswith("--key=") else item for item in hidden]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """The bar; where stderr is no terminal only a line as each level begins."""
+    with progress_bar() as tell:
+        if sys.stderr.isatty():
+            yield tell
+        else:
+            yield lambda text: tell(text) if " of " not in text else None
+
+
+def _draw(results: list[BenchResult], path: Path | None) -> None:
+    if path is None:
+        raise InputError("the page has no name, expected a file", hint="add -o page.html")
+    path.write_text(page(results), encoding="utf-8")
+    print(path)
+
+
+def facts_of(result: BenchResult) -> dict[str, Any]:
+    """The result without its single requests, as plain data."""
+    facts: dict[str, Any] = json.loads(dump_result(result))
+    for level in facts["levels"]:
+        del level["requests"]
+    return facts
+
+
+def _show(result: BenchResult) -> None:
+    table = Table(title=f"{result.model} at {result.url} (measured)", title_justify="left")
+    shown = [cells(level) for level in result.levels]
+    kept = [i for i, _ in enumerate(HEAD) if i < 8 or any(row[i] != "-" for row in shown)]
+    for i in kept:
+        table.add_column(HEAD[i], justify="left" if i == 0 else "right")
+    for row in shown:
+        table.add_row(*(row[i] for i in kept))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for note in [*result.facts["notes"], *_remarks(result)]:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _remarks(result: BenchResult) -> Iterator[str]:
+    for level in result.levels:
+        found = level.summary
+        if found.errors:
+            first = next(record for record in level.requests if record.error)
+            kinds = ", ".join(f"{count} {kind}" for kind, count in found.errors.items())
+            yield f"{level.load}: {kinds}; the first said: {first.detail}"
+        if found.tokens_per_chunk > 1.05:
+            yield f"{level.load}: {found.tokens_per_chunk:.2f} tokens came in one piece, so ITL is between pieces, not tokens"
+        if found.counted_by_chunks:
+            yield f"{level.load}: the server gave no usage for {found.counted_by_chunks} requests: pieces were taken for tokens"
+        if (found.client_cpu or 0.0) > BUSY:
+            yield f"{level.load}: this client used {found.client_cpu:.0%} of a core: it may be what was measured"
+
+
+def _judge(result: BenchResult) -> None:
+    """Interrupted: 130, as shells have it. Not one request answered: an error."""
+    if result.interrupted:
+        print("interrupted: what came before is above", file=sys.stderr)
+        raise typer.Exit(130)
+    records = [record for level in result.levels for record in level.requests]
+    if records and all(record.error for record in records):
+        first = records[0]
+        found = f"all {len(records)} requests failed, the first with {first.error}: {first.detail}"
+        raise RequestError(found, code=first.error, hint="see the server's log")

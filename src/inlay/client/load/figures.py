@@ -1,0 +1,110 @@
+"""The definitions: from records to figures. Pure.
+
+TTFT: from sending (connecting included) to the first piece of the answer that holds generated tokens. E2E: to the last
+such piece. TPOT: (E2E - TTFT) / (output tokens - 1), undefined for one token. ITL: gaps between such pieces; a piece may
+hold several tokens, and `tokens_per_chunk` says how many. Interactivity: 1 / median TPOT. Rates: over the time from the
+first sending to the end of the last answer, ramp and tail included. These are the definitions of vLLM's benchmark client.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from inlay.client.load.records import RequestRecord, Spread, Summary
+from inlay.errors import InputError
+
+BUDGETS = ("ttft", "tpot", "e2e")
+
+
+def ttft_of(record: RequestRecord) -> float:
+    """Seconds to the first token."""
+    return record.arrivals[0]
+
+
+def e2e_of(record: RequestRecord) -> float:
+    """Seconds to the last token."""
+    return record.arrivals[-1]
+
+
+def tpot_of(record: RequestRecord) -> float | None:
+    """Mean seconds a token after the first; None for one token."""
+    if record.output_tokens < 2:
+        return None
+    return (record.arrivals[-1] - record.arrivals[0]) / (record.output_tokens - 1)
+
+
+def keeps(record: RequestRecord, budgets: Mapping[str, float]) -> bool:
+    """Whether a request was answered within every budget; one without a TPOT keeps that one."""
+    if record.error:
+        return False
+    found = {"ttft": ttft_of(record), "tpot": tpot_of(record) or 0.0, "e2e": e2e_of(record)}
+    return all(found[name] <= budget for name, budget in budgets.items())
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    """None of no values."""
+    if not values:
+        return None
+    p10, p50, p90, p95, p99 = (float(item) for item in np.percentile(values, (10, 50, 90, 95, 99)))
+    low, high = min(values), max(values)
+    mean = sum(values) / len(values)
+    return Spread(count=len(values), mean=mean, low=low, p10=p10, p50=p50, p90=p90, p95=p95, p99=p99, high=high)
+
+
+def summarize(records: Sequence[RequestRecord], *, budgets: Mapping[str, float], client_cpu: float | None = None) -> Summary:
+    """The figures of one level. `budgets` are seconds by the names of BUDGETS; without any there is no goodput."""
+    good = [record for record in records if not record.error]
+    begin = min((record.sent for record in records), default=0.0)
+    duration = max((record.sent + record.seconds for record in records), default=0.0) - begin
+    output, prompt = sum(record.output_tokens for record in good), sum(record.prompt_tokens for record in good)
+    chunks = sum(len(record.arrivals) for record in good)
+    tpots = [tpot for tpot in map(tpot_of, good) if tpot is not None]
+    within = sum(keeps(record, budgets) for record in records)
+    per_token = spread(tpots)
+    return Summary(
+        sent=len(records),
+        completed=len(good),
+        errors=dict(sorted(Counter(record.error for record in records if record.error).items())),
+        duration=duration,
+        request_rate=_rate(len(good), duration),
+        output_rate=_rate(output, duration),
+        total_rate=_rate(output + prompt, duration),
+        prompt_tokens=prompt,
+        cached_tokens=sum(record.cached_tokens for record in good),
+        output_tokens=output,
+        tokens_per_chunk=_rate(output, chunks),
+        counted_by_chunks=sum(record.counted_by == "chunks" for record in good),
+        ttft=spread([ttft_of(record) for record in good]),
+        itl=spread([later - earlier for record in good for earlier, later in pairwise(record.arrivals)]),
+        tpot=per_token,
+        e2e=spread([e2e_of(record) for record in good]),
+        interactivity=1 / per_token.p50 if per_token is not None and per_token.p50 > 0 else None,
+        goodput=_rate(within, duration) if budgets else None,
+        goodput_share=_rate(within, len(records)) if budgets else None,
+        lag=max((record.sent - record.planned for record in records if record.planned is not None), default=0.0),
+        client_cpu=client_cpu,
+    )
+
+
+def parse_budgets(text: str) -> dict[str, float]:
+    """Seconds by name from `ttft:200,tpot:50` (milliseconds). Raises InputError."""
+    found: dict[str, float] = {}
+    for item in filter(None, text.split(",")):
+        name, _, value = item.partition(":")
+        try:
+            milliseconds = float(value)
+        except ValueError:
+            milliseconds = 0.0
+        if name not in BUDGETS or not 0 < milliseconds < float("inf") or name in found:
+            expected = f"expected each of {', '.join(BUDGETS)} at most once with milliseconds above 0"
+            raise InputError(f"budget {item!r} in {text!r}, {expected}", hint="write for example ttft:200,tpot:50")
+        found[name] = milliseconds / 1e3
+    return found
+
+
+def _rate(count: float, per: float) -> float:
+    return count / per if per > 0 else 0.0

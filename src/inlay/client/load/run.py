@@ -1,0 +1,250 @@
+"""A run: the server is tried once, then each load in turn is sent and measured. No printing, no files."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from inlay.client.load.answer import StreamedAnswer
+from inlay.client.load.exchange import Clock
+from inlay.client.load.figures import summarize
+from inlay.client.load.prompts import Synthetic, WordRatio
+from inlay.client.load.records import Level, Load, RequestRecord, ServerDelta
+from inlay.client.load.server_meters import Counts, delta, read_counts
+from inlay.client.load.target import Model, Target
+from inlay.client.load.workload import Ask, Asker, Workload
+from inlay.errors import RequestError
+
+SAMPLES = (20, 120)
+"""Words of the two prompts by which a server's tokens a word are found."""
+PAUSE_SECONDS = 0.1
+"""A stream of a closed loop waits so long after a failed request, so that a server that refuses is not flooded."""
+Sleep = Callable[[float], Awaitable[None]]
+Progress = Callable[[str], None]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The loads in order; each ends after `requests`, or begins none after `seconds`, whichever is set; `warmup` requests
+    go before each and count nowhere. `budgets` are seconds by name."""
+
+    loads: tuple[Load, ...]
+    requests: int | None = None
+    seconds: float | None = None
+    warmup: int = 1
+    budgets: dict[str, float] = {}
+
+    def count(self, load: Load) -> int | None:
+        """How many requests a level has at most: by default 20, or 5 a stream or a second's worth times 10; a trace whole."""
+        if self.requests is not None or self.seconds is not None or load.kind == "replay":
+            return self.requests
+        return max(20, round((5 if load.kind == "closed" else 10) * load.value))
+
+
+@dataclass
+class Underway:
+    """The level that runs now."""
+
+    load: Load
+    zero: float
+    cpu: float
+    before: Counts = field(default_factory=dict)
+    records: list[RequestRecord] = field(default_factory=list)
+
+
+class Bench:
+    """Call `run` once; `levels` holds what has been measured, also when `run` was cancelled: then the level that ran is
+    there as far as it went. The clock, the wait and the processor clock are arguments."""
+
+    def __init__(
+        self,
+        target: Target,
+        workload: Workload,
+        plan: Plan,
+        *,
+        model: str | None = None,
+        progress: Progress = lambda text: None,
+        clock: Clock = time.perf_counter,
+        sleep: Sleep = asyncio.sleep,
+        cpu_clock: Clock = time.process_time,
+    ) -> None:
+        workload.check()
+        self._target = target
+        self._workload = workload
+        self._plan = plan
+        self._tell = progress
+        self._clock = clock
+        self._sleep = sleep
+        self._cpu_clock = cpu_clock
+        self._asker: Asker | None = None
+        self._underway: Underway | None = None
+        self.model = model or ""
+        self.server: Any = None
+        self.levels: list[Level] = []
+        self.notes: list[str] = []
+
+    async def run(self) -> None:
+        """Everything. Raises RequestError when the server cannot be used at all, InputError for prompts or a trace."""
+        try:
+            asker = await self._prepare()
+            for load in self._plan.loads:
+                await self._level(asker, load)
+        finally:
+            if self._underway is not None and self._underway.records:
+                self.levels.append(self._close_level(self._underway, ServerDelta(), interrupted=True))
+            self._target.close()
+
+    async def _prepare(self) -> Asker:
+        """Which model, how many tokens a word has, and that a stream can be had."""
+        self._tell("asking what is served")
+        known = await self._find_model()
+        if self._workload.trace is not None and self._workload.most_tokens is None and known is not None:
+            self._workload = msgspec.structs.replace(self._workload, most_tokens=known.max_model_len)
+        self.server = await self._target.version()
+        wanted = self._workload
+        ids = wanted.ids if wanted.prompts == "ids" else None
+        source = Synthetic(seed=wanted.seed, ids=ids)
+        trial = Asker(wanted, model=self.model, source=source)
+        if wanted.prompts == "text":
+            source = Synthetic(
+                seed=wanted.seed,
+                ratio=await self._words(trial, source),
+                shared=wanted.shared_prefix,
+                groups=wanted.prefix_groups,
+            )
+        else:
+            await self._try(trial, trial.ask("trial", 0))
+            source = Synthetic(seed=wanted.seed, ids=ids, shared=wanted.shared_prefix, groups=wanted.prefix_groups)
+        return Asker(wanted, model=self.model, source=source)
+
+    async def _find_model(self) -> Model | None:
+        try:
+            models = await self._target.models()
+        except RequestError as error:
+            if self.model and error.code.startswith("http_"):
+                return None
+            raise
+        if not self.model:
+            if not models:
+                raise RequestError(f"{self._target.url} serves no model", code="model_not_found", status=404, hint="name one")
+            self.model = models[0].id
+        return next((item for item in models if item.id == self.model), None)
+
+    async def _words(self, trial: Asker, source: Synthetic) -> WordRatio:
+        """Two short requests of known numbers of words, counted by the server."""
+        found = []
+        for words in SAMPLES:
+            prompt = source.prompt(f"trial/{words}", words)
+            answer = await self._try(trial, Ask(prompt=prompt, output_tokens=1))
+            found.append((words, (answer.usage.prompt_tokens or 0) if answer.usage is not None else 0))
+        if not all(tokens for _, tokens in found):
+            self.notes.append("the server does not count prompt tokens: a word was taken for a token")
+            return WordRatio()
+        return WordRatio.between(found[0], found[1])
+
+    async def _try(self, trial: Asker, ask: Ask) -> StreamedAnswer:
+        answer = await self._target.stream(trial.path, trial.body(ask))
+        if answer.error and answer.error != "no_tokens":
+            code = answer.status if 400 <= answer.status < 600 else 502
+            found = f"a first request to {self._target.url}{trial.path} failed ({answer.error}): {answer.detail}"
+            raise RequestError(found, code=answer.error, status=code, hint=_advice(answer))
+        return answer
+
+    async def _level(self, asker: Asker, load: Load) -> None:
+        self._tell(f"{load}: warming up")
+        await self._warm(asker, load)
+        before = read_counts(await self._target.metrics())
+        underway = Underway(load=load, zero=self._clock(), cpu=self._cpu_clock(), before=before)
+        self._underway = underway
+        await (self._closed(asker, underway) if load.kind == "closed" else self._timed(asker, underway))
+        self._underway = None
+        level = self._close_level(underway, ServerDelta())
+        counted = delta(before, read_counts(await self._target.metrics()))
+        self.levels.append(msgspec.structs.replace(level, server=counted))
+        if load.kind == "replay" and asker.clipped:
+            most = asker.workload.most_tokens
+            self.notes.append(f"{load}: {asker.clipped} requests of the trace were cut to {most} tokens, prompt and answer")
+            asker.clipped = 0
+        if asker.written and len(underway.records) > len(asker.written):
+            self.notes.append(f"{load}: the file's {len(asker.written)} prompts were sent more than once")
+
+    async def _warm(self, asker: Asker, load: Load) -> None:
+        streams = min(self._plan.warmup, int(load.value) if load.kind == "closed" else 1)
+        numbers = iter(range(self._plan.warmup))
+
+        async def worker() -> None:
+            for number in numbers:
+                await self._target.stream(asker.path, asker.body(asker.ask(f"{load}/warm", number)))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(streams):
+                group.create_task(worker())
+
+    async def _closed(self, asker: Asker, underway: Underway) -> None:
+        load, count = underway.load, self._plan.count(underway.load)
+        numbers = iter(range(count)) if count is not None else itertools.count()
+
+        async def worker() -> None:
+            for number in numbers:
+                if self._plan.seconds is not None and self._clock() - underway.zero >= self._plan.seconds:
+                    return
+                body = asker.body(asker.ask(str(load), number))
+                if not await self._one(asker.path, body, number=number, planned=None, underway=underway):
+                    await self._sleep(PAUSE_SECONDS)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(int(load.value)):
+                group.create_task(worker())
+
+    async def _timed(self, asker: Asker, underway: Underway) -> None:
+        """Each request at its time, however many are still open. The body is made before the wait."""
+        count, seconds = self._plan.count(underway.load), self._plan.seconds
+        async with asyncio.TaskGroup() as group:
+            for number, ask in enumerate(itertools.islice(asker.asks(underway.load), count)):
+                at = ask.at or 0.0
+                if seconds is not None and at >= seconds:
+                    return
+                body = asker.body(ask)
+                wait = underway.zero + at - self._clock()
+                if wait > 0:
+                    await self._sleep(wait)
+                group.create_task(self._one(asker.path, body, number=number, planned=at, underway=underway))
+
+    async def _one(self, path: str, body: bytes, *, number: int, planned: float | None, underway: Underway) -> bool:
+        """One request and its record; whether it succeeded."""
+        sent = self._clock()
+        answer = await self._target.stream(path, body)
+        finished = self._clock()
+        record = answer.record(index=number, planned=planned, sent=sent, finished=finished, zero=underway.zero)
+        underway.records.append(record)
+        count = self._plan.count(underway.load)
+        if count is not None:
+            self._tell(f"{underway.load}: {len(underway.records)} of {count}")
+        elif self._plan.seconds is not None:
+            done = min(self._plan.seconds, finished - underway.zero)
+            self._tell(f"{underway.load}: {done:.0f} of {self._plan.seconds:.0f}")
+        return not record.error
+
+    def _close_level(self, underway: Underway, counted: ServerDelta, *, interrupted: bool = False) -> Level:
+        records = tuple(sorted(underway.records, key=lambda record: record.index))
+        elapsed = self._clock() - underway.zero
+        cpu = (self._cpu_clock() - underway.cpu) / elapsed if elapsed > 0 else None
+        summary = summarize(records, budgets=self._plan.budgets, client_cpu=cpu)
+        return Level(load=underway.load, summary=summary, server=counted, requests=records, interrupted=interrupted)
+
+
+def _advice(answer: StreamedAnswer) -> str:
+    if "ignore_eos" in answer.detail:
+        return "this server does not know ignore_eos: add --no-ignore-eos"
+    if answer.status in (401, 403):
+        return "give its key with --key"
+    if answer.status == 404:
+        return "has this server that endpoint, and that model? see --endpoint and --model"
+    if answer.error == "not_a_stream":
+        return "the endpoint must stream: it was asked with stream true"
+    return "see the server's log; --extra changes fields of the body"
