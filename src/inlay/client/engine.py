@@ -76,9 +76,11 @@ class EngineClient:
         """What the engine serves. Raises RequestError (503) when it is lost."""
         return await self._ask(Describe(call=0), Description)
 
-    async def tokenize(self, *, text: str | None = None, messages: tuple[dict[str, Any], ...] | None = None) -> tuple[int, ...]:
+    async def tokenize(
+        self, *, text: str | None = None, messages: tuple[dict[str, Any], ...] | None = None, add_special: bool = True
+    ) -> tuple[int, ...]:
         """Ids of a text or of chat messages. Raises RequestError."""
-        return (await self._ask(Tokenize(call=0, text=text, messages=messages), Tokens)).tokens
+        return (await self._ask(Tokenize(call=0, text=text, messages=messages, add_special=add_special), Tokens)).tokens
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of ids. Raises RequestError."""

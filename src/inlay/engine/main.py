@@ -22,7 +22,7 @@ from inlay.engine.loop import EngineLoop
 from inlay.engine.metering import Label, Metering
 from inlay.engine.replica import Outcome, Region, Replicas, Tell, join_facts
 from inlay.engine.service import Served, Service, now_unix
-from inlay.models import ChatEncoder, read_model, read_template, read_tokenizer
+from inlay.models import ChatEncoder, read_model, read_template, read_tokenizer, tokenizer_facts
 from inlay.scheduler import new_state
 from inlay.specs.device import DeviceToEngine
 from inlay.specs.schedule import SchedulerSetup, Tick
@@ -110,6 +110,7 @@ async def _serve(config: EngineConfig) -> None:
             created=now_unix(),
             facts=facts,
             places=places,
+            tokenizer=tokenizer_facts(config.model),
             pids={item.place: item.pid for runner in config.runners for item in runner.processes},
         )
         service = Service(

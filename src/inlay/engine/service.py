@@ -53,6 +53,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     facts: tuple[RunnerFacts, ...]
     places: dict[str, list[str]]
     pids: dict[str, int]
+    tokenizer: dict[str, Any] = {}
 
 
 class Service:
@@ -110,6 +111,8 @@ class Service:
                 case Cancel(call=number):
                     if number in calls:
                         calls.pop(number).abandon()
+                case Tokenize(call=number, text=str() as text, add_special=False):
+                    reply(Tokens(call=number, tokens=await self._encode_bare(text)))
                 case Tokenize(call=number):
                     ids = await self._encode(message.text, message.messages)
                     reply(Tokens(call=number, tokens=ids))
@@ -198,6 +201,12 @@ class Service:
             return tuple(await asyncio.to_thread(self._tokenizer.encode, text))
         return tuple(self._tokenizer.encode(text or ""))
 
+    async def _encode_bare(self, text: str) -> tuple[int, ...]:
+        """Without the tokens that go around a prompt."""
+        if len(text) > MANY_CHARACTERS:
+            return tuple(await asyncio.to_thread(self._tokenizer.encode, text, add_special=False))
+        return tuple(self._tokenizer.encode(text, add_special=False))
+
     def _cancel(self, sequence: int) -> None:
         self._loop.feed(Cancelled(sequence, "client"))
 
@@ -216,6 +225,7 @@ class Service:
             ready=not missing,
             reason="" if not missing else f"no living runner has the role {' or '.join(missing)}",
             runners=tuple(self._runner(facts) for facts in self._served.facts),
+            tokenizer=self._served.tokenizer,
         )
 
     def _alive(self, runner: str) -> bool:

@@ -96,6 +96,7 @@ class _Routes:
             Route("/live", self.live),
             Route("/metrics", self.metrics),
             Route("/version", self.version),
+            Route("/tokenizer_info", self.tokenizer),
         ]
 
     async def models(self, request: Request) -> Response:
@@ -126,7 +127,8 @@ class _Routes:
         wanted, _ = await receive_request(request, TokenizeRequest, limits=self._limits)
         card = await self._directory.card(wanted.model)
         messages = None if wanted.messages is None else plain_messages(wanted.messages)
-        tokens = await self._upstream.tokenize(text=wanted.prompt, messages=messages)
+        add_special = wanted.add_special_tokens is not False
+        tokens = await self._upstream.tokenize(text=wanted.prompt, messages=messages, add_special=add_special)
         return _json(TokenizeReply(count=len(tokens), max_model_len=card.max_model_len, tokens=tokens))
 
     async def detokenize(self, request: Request) -> Response:
@@ -156,6 +158,10 @@ class _Routes:
     async def version(self, request: Request) -> Response:
         """GET /version."""
         return _json({"version": version("inlay")})
+
+    async def tokenizer(self, request: Request) -> Response:
+        """GET /tokenizer_info: special tokens and chat template, for clients that tokenise by themselves."""
+        return _json((await self._directory.description()).tokenizer)
 
     async def _head(self, wanted: ChatRequest | CompletionRequest, *, prefix: str, logprobs: bool) -> Head:
         card = await self._directory.card(wanted.model)

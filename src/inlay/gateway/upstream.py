@@ -26,8 +26,10 @@ class Upstream(Protocol):
         Closing the generator earlier (`aclose`, or cancelling the task that waits in it) cancels the request.
         """
 
-    async def tokenize(self, *, text: str | None = None, messages: tuple[dict[str, Any], ...] | None = None) -> tuple[int, ...]:
-        """Ids of a text or of chat messages, one of the two, special tokens as `generate` adds them."""
+    async def tokenize(
+        self, *, text: str | None = None, messages: tuple[dict[str, Any], ...] | None = None, add_special: bool = True
+    ) -> tuple[int, ...]:
+        """Ids of a text or of chat messages, one of the two, special tokens as `generate` adds them, or none around."""
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
         """The text of ids."""

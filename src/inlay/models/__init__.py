@@ -11,7 +11,7 @@ from inlay.models.digest import model_digest
 from inlay.models.safetensors_header import TensorEntry, write_tensors
 from inlay.models.spec import DefaultSampling, ModelSpec, read_model
 from inlay.models.stream import TextStream
-from inlay.models.template import ChatTemplate, read_template
+from inlay.models.template import ChatTemplate, read_template, tokenizer_facts
 from inlay.models.tokenizer import Tokenizer, check_vocabulary, read_tokenizer
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "read_model",
     "read_template",
     "read_tokenizer",
+    "tokenizer_facts",
     "write_tensors",
 ]

@@ -15,6 +15,8 @@ from inlay.models.folder import check_folder, read_json
 from inlay.models.sandbox import BudgetError, TemplateEnvironment, render_bounded
 
 MAXIMUM_TEMPLATE_BYTES = 2**20
+MAXIMUM_TOLD_TEMPLATE = 2**14
+_TOLD = ("tokenizer_class", "model_max_length", "add_bos_token", "add_eos_token")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -84,6 +86,22 @@ def read_template(folder: str | Path, *, now: Callable[[], datetime] = datetime.
     if not sources:
         return None
     return ChatTemplate(sources, variables=_special_tokens(path, config), now=now)
+
+
+def tokenizer_facts(folder: str | Path) -> dict[str, Any]:
+    """What a client that tokenises by itself needs beside the vocabulary: class, special tokens, the default template.
+
+    A template above MAXIMUM_TOLD_TEMPLATE characters is left out: the facts travel in one message. Raises ModelError.
+    """
+    path = check_folder(folder)
+    config = read_json(path, "tokenizer_config.json") or {}
+    facts: dict[str, Any] = {name: config[name] for name in _TOLD if isinstance(config.get(name), (str, int, bool))}
+    facts |= _special_tokens(path, config)
+    file = path / "chat_template.jinja"
+    template = _read_text(file) if file.is_file() else _named(path, config.get("chat_template")).get("default")
+    if template is not None and len(template) <= MAXIMUM_TOLD_TEMPLATE:
+        facts["chat_template"] = template
+    return facts
 
 
 def _named(path: Path, value: object) -> dict[str, str]:

@@ -50,11 +50,13 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
-    """Ids of a text or of chat messages, special tokens as `generate` would add them."""
+    """Ids of a text or of chat messages, special tokens as `generate` would add them; none around a text where
+    `add_special` is false."""
 
     call: int
     text: str | None = None
     messages: tuple[dict[str, Any], ...] | None = None
+    add_special: bool = True
 
 
 class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag="detokenize"):
@@ -160,7 +162,8 @@ class RunnerDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, tag="description"):
-    """What is served and by whom; `ready` is false as soon as a role has no living runner."""
+    """What is served and by whom; `ready` is false as soon as a role has no living runner. `tokenizer` is what a client
+    that tokenises by itself asks for (`models.tokenizer_facts`)."""
 
     call: int
     model: str
@@ -169,6 +172,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, tag="description"):
     ready: bool
     reason: str
     runners: tuple[RunnerDescription, ...]
+    tokenizer: dict[str, Any] = {}
 
 
 ClientToEngine = Generate | Cancel | Tokenize | Detokenize | Describe | ReadMeters

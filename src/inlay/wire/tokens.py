@@ -15,9 +15,13 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     prompt: str | None = None
     messages: ChatMessages | None = None
+    add_special_tokens: bool | None = None
 
     def check(self) -> None:
-        """Raises RequestError unless exactly one of the two is there."""
+        """Raises RequestError unless exactly one of the two is there, and for messages without what their template writes."""
+        if self.messages is not None and self.add_special_tokens is False:
+            found = "`add_special_tokens` is false beside `messages`, whose template writes them"
+            raise RequestError(f"{found}, expected a `prompt`", param="add_special_tokens")
         if (self.prompt is None) == (self.messages is None):
             found = "neither" if self.prompt is None else "both"
             raise RequestError(f"the request has {found} of `prompt` and `messages`, expected exactly one", param="prompt")

@@ -69,7 +69,10 @@ class ScriptedUpstream:
     async def describe(self) -> Description:
         if self.lost is not None:
             raise self.lost
-        return Description(call=0, model="tiny/model", context=2048, created=5, ready=True, reason="", runners=())
+        facts = {"tokenizer_class": "Tiny", "eos_token": "</s>"}
+        return Description(
+            call=0, model="tiny/model", context=2048, created=5, ready=True, reason="", runners=(), tokenizer=facts
+        )
 
     async def generate(self, request: Generate) -> AsyncGenerator[Event, None]:
         self.requests.append(request)
@@ -84,7 +87,11 @@ class ScriptedUpstream:
             self.running -= 1
             self.stopped += not ended
 
-    async def tokenize(self, *, text: str | None = None, messages: tuple[dict[str, Any], ...] | None = None) -> tuple[int, ...]:
+    async def tokenize(
+        self, *, text: str | None = None, messages: tuple[dict[str, Any], ...] | None = None, add_special: bool = True
+    ) -> tuple[int, ...]:
+        if text == "bos":
+            return (0, 98) if add_special else (98,)
         if messages is not None:
             text = "".join(str(message["content"]) for message in messages)
         return tuple((text or "").encode())

@@ -102,6 +102,25 @@ def test_text_becomes_ids_and_back(site: Any) -> None:
     assert httpx.post(f"{site.url}/tokenize", json={"model": "no", "prompt": "ab"}).status_code == 404
 
 
+def test_special_tokens_are_put_around_a_text_or_not_and_messages_have_their_templates(site: Any) -> None:
+    def tokens(**body: Any) -> Any:
+        return httpx.post(f"{site.url}/tokenize", json=body)
+
+    assert tokens(prompt="bos").json()["tokens"] == [0, 98]
+    assert tokens(prompt="bos", add_special_tokens=True).json()["tokens"] == [0, 98]
+    assert tokens(prompt="bos", add_special_tokens=False).json()["tokens"] == [98]
+    refused = tokens(messages=[{"role": "user", "content": "c"}], add_special_tokens=False)
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "add_special_tokens"
+
+
+def test_what_a_client_asks_before_it_tokenises_or_measures_is_there(site: Any) -> None:
+    found = httpx.get(f"{site.url}/tokenizer_info")
+    assert found.json() == {"tokenizer_class": "Tiny", "eos_token": "</s>"}
+    for path in ("/metrics", "/health", "/live", "/ready", "/version", "/v1/models"):
+        reply = httpx.head(f"{site.url}{path}")
+        assert (reply.status_code, reply.content) == (200, b""), path
+
+
 def test_probes_tell_ready_from_alive(site: Any) -> None:
     for path in ("/health", "/ready", "/live"):
         assert httpx.get(site.url + path).status_code == 200

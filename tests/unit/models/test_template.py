@@ -12,7 +12,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from inlay.errors import ModelError, RequestError
-from inlay.models import ChatTemplate, read_template
+from inlay.models import ChatTemplate, read_template, tokenizer_facts
 
 MESSAGES = [
     {"role": "user", "content": "one"},
@@ -138,6 +138,21 @@ def test_the_template_file_goes_before_the_configuration(tmp_path: Path) -> None
     assert read_template(tmp_path).render(MESSAGES) == "old"
     (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token }}")
     assert read_template(tmp_path).render(MESSAGES) == "<s></s><pad>"
+
+
+def test_the_facts_of_a_tokenizer_are_its_special_tokens_and_its_template(tmp_path: Path) -> None:
+    config = {
+        "tokenizer_class": "Fast",
+        "bos_token": {"content": "<s>"},
+        "eos_token": "</s>",
+        "added_tokens_decoder": {"1": {}},
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert tokenizer_facts(tmp_path) == {"tokenizer_class": "Fast", "bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert tokenizer_facts(tmp_path)["chat_template"] == "{{ messages }}"
+    (tmp_path / "chat_template.jinja").write_text(" " * 20_000)
+    assert "chat_template" not in tokenizer_facts(tmp_path)
 
 
 def test_of_several_templates_the_one_for_tools_is_used_with_tools(tmp_path: Path) -> None:

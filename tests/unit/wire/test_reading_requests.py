@@ -238,5 +238,6 @@ def test_tokenize_takes_a_prompt_or_messages_but_not_both() -> None:
     assert read({"prompt": ""}, TokenizeRequest)[0].prompt == ""
     assert refusal({}, TokenizeRequest).param == "prompt"
     assert refusal({"prompt": "a", "messages": CHAT["messages"]}, TokenizeRequest).param == "prompt"
-    assert refusal({"prompt": "a", "add_special_tokens": False}, TokenizeRequest).param == "add_special_tokens"
+    both = {"messages": CHAT["messages"], "add_special_tokens": False}
+    assert refusal(both, TokenizeRequest).param == "add_special_tokens"
     assert refusal({"tokens": [-1]}, DetokenizeRequest).param == "tokens"
