@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from inlay import api
 from inlay.cli.starting import ROLE_HELP, ended_by_signals, progress, wanted
+from inlay.cli.status_line import status_line
 from inlay.errors import DeviceError
 from inlay.orchestrator import Running
 from inlay.specs.deployment import Deployment, dump_deployment
@@ -53,7 +55,8 @@ def serve(
             if ask is not None:
                 _ask(url, description.model, ask, key=api_key[0] if api_key else None)
                 _show_memory(running)
-            ended = running.wait_for_end(among=["engine", "gateway"])
+            with contextlib.nullcontext() if as_json else status_line(running):
+                ended = running.wait_for_end(among=["engine", "gateway"])
             raise DeviceError(f"the {ended} process ended: {running.workers[ended].log_tail()}", hint="start it again")
     except KeyboardInterrupt:
         print("stopping", file=sys.stderr)

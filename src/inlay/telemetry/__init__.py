@@ -1,7 +1,8 @@
-"""Prometheus meters and their names. Called by the engine and the gateway, each of which owns one object."""
+"""Prometheus meters and their names, and reading an exposition. The engine and the gateway own one object of meters each."""
 
 from __future__ import annotations
 
 from inlay.telemetry.meters import CONTENT_TYPE, EngineMeters, GatewayMeters
+from inlay.telemetry.reading import Sample, read_samples, sums
 
-__all__ = ["CONTENT_TYPE", "EngineMeters", "GatewayMeters"]
+__all__ = ["CONTENT_TYPE", "EngineMeters", "GatewayMeters", "Sample", "read_samples", "sums"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from inlay.client.load.records import ServerDelta
+from inlay.telemetry import read_samples
 
-SAMPLE = re.compile(r"^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})?\s+(?P<value>[^\s]+)")
-POSITION = re.compile(r'position="(\d+)"')
 DRAFTS = "vllm:spec_decode_num_drafts"
 DRAFTED = "vllm:spec_decode_num_draft_tokens"
 ACCEPTED = "vllm:spec_decode_num_accepted_tokens"
@@ -24,21 +22,13 @@ Counts = dict[str, float]
 def read_counts(text: str) -> Counts:
     """Sums over all label sets of the counters above, by name; per-position counters as `name/position`."""
     found: Counts = {}
-    for line in text.splitlines():
-        sample = SAMPLE.match(line)
-        if sample is None:
-            continue
-        name = sample["name"].removesuffix("_total")
-        if name == BY_POSITION:
-            position = POSITION.search(sample["labels"] or "")
-            name = f"{BY_POSITION}/{position[1]}" if position is not None else ""
+    for sample in read_samples(text):
+        name = sample.name
+        if name == BY_POSITION and sample.labels.get("position", "").isdigit():
+            name = f"{BY_POSITION}/{sample.labels['position']}"
         elif name not in PLAIN:
             continue
-        try:
-            found[name] = found.get(name, 0.0) + float(sample["value"])
-        except ValueError:
-            continue
-    found.pop("", None)
+        found[name] = found.get(name, 0.0) + sample.value
     return found
 
 
