@@ -9,10 +9,12 @@ SIDE_BY_SIDE := -n 2 --dist loadscope
 ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
 
 # Frameworks that clash with the main environment: `make environments`, or one of them, for example `make environment-iree`.
-NAMES := $(patsubst environments/%.txt,%,$(wildcard environments/*.txt))
+NAMES := $(patsubst environments/%.txt,%,$(filter-out environments/clients-%,$(wildcard environments/*.txt)))
+# Clients that others wrote, each in an environment without inlay: `make clients`.
+CLIENTS := $(patsubst environments/%.txt,%,$(wildcard environments/clients-*.txt))
 HOMES := $(or $(INLAY_ENVIRONMENTS),.environments)
 
-.PHONY: demo test check thorough tokens handoff overlap conformance reports suite text bench setup clean environments
+.PHONY: demo test check thorough tokens handoff overlap conformance reports suite text bench clients setup clean environments
 .PHONY: $(NAMES:%=environment-%) $(NAMES:%=conformance-%)
 
 setup: $(STAMP)
@@ -30,6 +32,12 @@ $(NAMES:%=environment-%): environment-%: $(HOMES)/%/.installed
 $(NAMES:%=$(HOMES)/%/.installed): $(HOMES)/%/.installed: environments/%.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(HOMES)/$*
 	$(HOMES)/$*/bin/pip install --quiet --requirement environments/$*.txt --editable .
+	touch $@
+
+$(CLIENTS:%=$(HOMES)/%/.installed): $(HOMES)/%/.installed: environments/%.txt constraints.txt
+	$(PYTHON) -m venv $(HOMES)/$*
+	$(HOMES)/$*/bin/pip install --quiet --requirement environments/$*.txt
+	if [ -e environments/bare/$*.txt ]; then $(HOMES)/$*/bin/pip install --quiet --no-deps --requirement environments/bare/$*.txt; fi
 	touch $@
 
 demo: setup
@@ -87,6 +95,10 @@ bench: setup
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/memory.py
+
+# openai-python is in `make test`; here are all, vLLM's benchmark client, guidellm, aiperf, lm-eval and two agent frameworks.
+clients: setup $(CLIENTS:%=$(HOMES)/%/.installed)
+	$(BIN)/python benchmarks/clients.py
 
 clean:
 	rm -rf $(VENV) .environments build dist
