@@ -57,7 +57,7 @@ def main() -> None:
         (Path(folder) / "python_endings.yaml").write_text(TASK.format(file=Path(folder) / "questions.jsonl"))
         result = lm_eval.simple_evaluate(
             model="local-completions",
-            model_args=options + ",num_concurrent=2",
+            model_args=options + ",num_concurrent=2,add_bos_token=True",
             tasks=["python_endings"],
             task_manager=TaskManager(include_path=folder, include_defaults=False),
             log_samples=True,
