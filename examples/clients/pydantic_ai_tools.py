@@ -1,4 +1,6 @@
-"""pydantic-ai, unmodified: an agent over chat completions, plain and with a tool. Needs environments/clients-agents.txt.
+"""pydantic-ai, unmodified: an agent over chat completions, plain, with a tool, with a typed answer.
+
+Needs environments/clients-agents.txt.
 
 python examples/clients/pydantic_ai_tools.py http://127.0.0.1:8000
 """
@@ -8,8 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
+from enum import StrEnum
 from importlib.metadata import version
 
+from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -18,6 +22,20 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 QUESTION = "What does os.path.join do?"
+
+
+class Kind(StrEnum):
+    """What a name stands for."""
+
+    FUNCTION = "function"
+    CLASS = "class"
+
+
+class Finding(BaseModel):
+    """An answer of this form is a call that pydantic-ai requires of the model."""
+
+    kind: Kind
+    certain: bool
 
 
 def main(url: str) -> None:
@@ -35,8 +53,14 @@ def main(url: str) -> None:
         "answer": plain.output[:60],
         "usage": [usage.input_tokens, usage.output_tokens],
         **with_tool(model, settings),
+        "typed": typed(model, settings),
     }
     print(json.dumps(found))
+
+
+def typed(model: OpenAIChatModel, settings: ModelSettings) -> dict:
+    """An answer that must be a Finding: the server's grammar makes it one, whatever the model knows."""
+    return Agent(model, output_type=Finding, model_settings=settings).run_sync(QUESTION).output.model_dump(mode="json")
 
 
 def with_tool(model: OpenAIChatModel, settings: ModelSettings) -> dict:
