@@ -13,6 +13,7 @@ from inlay.errors import ClusterError
 from inlay.units import Bytes, BytesPerSecond, Seconds
 
 DEVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*:(0|[1-9][0-9]*)")
+TRANSPORTS = ("shared", "tcp")
 BACKEND_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -33,11 +34,22 @@ class Chip(msgspec.Struct, frozen=True, kw_only=True):
     memories: tuple[Memory, ...] = ()
 
 
+class NodeTls(msgspec.Struct, frozen=True, kw_only=True):
+    """The PEM files of one host for links inside of TLS: its certificate with its key, and the authority of all of them."""
+
+    certificate: str
+    key: str
+    authority: str
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One host; `zone` is where it stands, as far as placement cares."""
+    """One host; `zone` is where it stands, as far as placement cares. `address` is where other hosts reach it, a name or a
+    number; with `tls` what comes and goes there is encrypted."""
 
     name: str
     zone: str = ""
+    address: str = ""
+    tls: NodeTls | None = None
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,11 +78,13 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection of two devices or nodes, alike in both directions."""
+    """A connection of two devices or nodes, alike in both directions. `transport` says how data takes it, where that is not
+    left to the nodes: "shared" memory on one of them, or "tcp"."""
 
     ends: tuple[str, str]
     bandwidth: BytesPerSecond
     latency: Seconds
+    transport: str = ""
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +102,16 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
                 f"device {name!r} is not in the cluster, expected one of {sorted(self.devices)}", hint=PLACE_HINT
             )
         return self.devices[name]
+
+    def transport(self, one: str, other: str) -> str:
+        """How data goes between two devices: as the link of the two says, or that of their nodes; else "shared" memory within
+        a node and "tcp" between nodes."""
+        nodes = (self.device(one).node, self.device(other).node)
+        for ends in ({one, other}, {nodes[0], other}, {one, nodes[1]}, set(nodes)):
+            for link in self.links:
+                if set(link.ends) == ends and link.transport:
+                    return link.transport
+        return "shared" if nodes[0] == nodes[1] else "tcp"
 
 
 class Place(msgspec.Struct, frozen=True, order=True):

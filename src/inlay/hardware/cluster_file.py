@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from inlay.errors import ClusterError, InputError
-from inlay.hardware.cluster import BACKEND_NAME, DEVICE_NAME, Chip, Cluster, Device, Link, Memory, Node
+from inlay.hardware.cluster import BACKEND_NAME, DEVICE_NAME, TRANSPORTS, Chip, Cluster, Device, Link, Memory, Node, NodeTls
 from inlay.hardware.document import convert_document, read_document
 from inlay.units import parse_bandwidth, parse_bytes, parse_seconds
 
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 class _NodeEntry(msgspec.Struct, kw_only=True):
     zone: str | None = None
+    address: str = ""
+    tls: NodeTls | None = None
 
 
 class _DeviceEntry(msgspec.Struct, kw_only=True):
@@ -39,6 +41,7 @@ class _LinkEntry(msgspec.Struct, kw_only=True):
     ends: tuple[str, str]
     bandwidth: Quantity
     latency: Quantity
+    transport: str = ""
 
 
 class _MemoryEntry(msgspec.Struct, kw_only=True):
@@ -69,7 +72,7 @@ def load_cluster(path: str | Path) -> Cluster:
 def parse_cluster(raw: object, *, source: str) -> Cluster:
     """As `load_cluster`, from plain data; `source` names it in messages. The machine is not looked at."""
     entry = convert_document(raw, _ClusterEntry, source=source, error=ClusterError)
-    nodes = {name: Node(name=name, zone=(node.zone or "") if node else "") for name, node in entry.nodes.items()}
+    nodes = {name: _node(name, node or _NodeEntry()) for name, node in entry.nodes.items()}
     if not nodes or not entry.devices:
         empty = "devices" if nodes else "nodes"
         raise ClusterError(f"{source}: {empty} is empty, expected at least one", hint="see examples/clusters")
@@ -90,12 +93,15 @@ def describe_cluster(cluster: Cluster) -> dict[str, object]:
     for entry in (*chips.values(), *devices.values()):
         del entry["name"]
     described: dict[str, object] = {
-        "nodes": {name: {"zone": node.zone} for name, node in cluster.nodes.items()},
+        "nodes": {name: _described_node(node) for name, node in cluster.nodes.items()},
         "devices": {
             name: {key: value for key, value in item.items() if value is not None and (key, value) != ("target", "")}
             for name, item in devices.items()
         },
-        "links": [msgspec.to_builtins(link) for link in cluster.links],
+        "links": [
+            {key: value for key, value in msgspec.to_builtins(link).items() if (key, value) != ("transport", "")}
+            for link in cluster.links
+        ],
     }
     if chips:
         described["chips"] = chips
@@ -117,6 +123,19 @@ def check_local(cluster: Cluster, *, node: str = "local", usable: Iterable[int] 
                 f"device {device.name!r} has core {missing[0]}, expected cores of this machine: {cores}",
                 hint="correct `cores`, or let inlay look with --cluster local",
             )
+
+
+def _node(name: str, entry: _NodeEntry) -> Node:
+    return Node(name=name, zone=entry.zone or "", address=entry.address, tls=entry.tls)
+
+
+def _described_node(node: Node) -> dict[str, object]:
+    told: dict[str, object] = {"zone": node.zone}
+    if node.address:
+        told["address"] = node.address
+    if node.tls is not None:
+        told["tls"] = msgspec.to_builtins(node.tls)
+    return told
 
 
 def _device(name: str, entry: _DeviceEntry, nodes: dict[str, Node], source: str) -> Device:
@@ -157,10 +176,16 @@ def _device(name: str, entry: _DeviceEntry, nodes: dict[str, Node], source: str)
 
 def _link(index: int, entry: _LinkEntry, source: str) -> Link:
     where = f"{source}: links[{index}]"
+    if entry.transport and entry.transport not in TRANSPORTS:
+        raise ClusterError(
+            f"{where} has transport {entry.transport!r}, expected one of {list(TRANSPORTS)}",
+            hint="leave it out: shared memory within a node, tcp between nodes",
+        )
     return Link(
         ends=entry.ends,
         bandwidth=_read(parse_bandwidth, entry.bandwidth, f"{where}: bandwidth"),
         latency=_read(parse_seconds, entry.latency, f"{where}: latency"),
+        transport=entry.transport,
     )
 
 
@@ -185,6 +210,8 @@ def _check_links(cluster: Cluster, source: str) -> None:
         unknown = [end for end in link.ends if end not in known]
         if unknown:
             raise ClusterError(f"{where}, expected devices or nodes: {known}", hint=f"{unknown[0]!r} is not one of them")
+        if link.transport == "shared" and len({cluster.devices[e].node if e in cluster.devices else e for e in link.ends}) > 1:
+            raise ClusterError(f"{where} and transport 'shared', expected 'tcp' between two nodes", hint="leave it out")
         if link.ends[0] == link.ends[1]:
             raise ClusterError(f"{where}, expected two different ends", hint="remove this link")
         if frozenset(link.ends) in seen:

@@ -1,8 +1,9 @@
 """A process's door: connections come and go on threads of their own, so that two processes that call each other at the
 same time never wait for one another. The main loop takes what is ready from a queue.
 
-A peer that calls itself `KIND:NAME` with a kind known here is connected by shared memory, the controlling process (a name
-without a kind) by its stream. Used by device processes of the engine and of the runtime.
+A peer that calls itself `KIND:NAME` with a kind known here is connected by shared memory where it came over the unix
+socket, by framed TCP where it came over the network; the controlling process (a name without a kind) by its stream. Used
+by device processes of the engine and of the runtime.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -18,17 +20,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inlay.errors import InlayError, TransferError
+from inlay.transport.address import TcpAddress, listen, parse_address, reach, watch_peer
 from inlay.transport.channel import Channel
-from inlay.transport.handshake import shake_hands
+from inlay.transport.handshake import HANDSHAKE_SECONDS, shake_hands
 from inlay.transport.memory import accept, offer
 from inlay.transport.stream import StreamChannel
+from inlay.transport.tls import Tls, TlsChannel, client_context, server_context, wrap
 
 CONTROL_FRAME = 1
 """Frame kind of the messages between a process and the one that controls it."""
 ENGINE_NAME = "engine"
 KV, STAGE = "kv", "stage"
 """Kinds of channels between devices: KV pages of a hand-off; activations from one piece of a program to the next."""
-RETRY_SECONDS = 0.02
 
 
 class Arrival(NamedTuple):
@@ -43,20 +46,38 @@ class Arrival(NamedTuple):
 
 
 class Door:
-    """Listens on a unix socket and connects to others; every connection has proved the deployment key."""
+    """Listens on a unix socket, and on TCP where an address `tcp://HOST:PORT` is given, and connects to others; every
+    connection has proved the deployment key. With `tls` every TCP connection, in either direction, is inside of TLS."""
 
-    def __init__(self, path: Path, *, name: str, key: bytes, kinds: Sequence[str] = (KV, STAGE)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str,
+        key: bytes,
+        kinds: Sequence[str] = (KV, STAGE),
+        tcp: str = "",
+        tls: Tls | None = None,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
         self._name = name
         self._key = key
         self._kinds = tuple(kinds)
+        self._handshake_seconds = handshake_seconds
+        self._contexts = None if tls is None else (server_context(tls), client_context(tls))
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
-        os.chmod(path, 0o600)
-        self._listener.listen(16)
-        self._thread = threading.Thread(target=self._listen, name="door", daemon=True)
-        self._thread.start()
+        self._listeners = [listen(parse_address(str(address))) for address in (path, tcp) if address]
+        self._threads = [
+            threading.Thread(target=self._listen, args=(item,), name="door", daemon=True) for item in self._listeners
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on, 0 for none."""
+        return int(self._listeners[1].getsockname()[1]) if len(self._listeners) > 1 else 0
 
     def fileno(self) -> int:
         """Readable when `take` has something."""
@@ -73,51 +94,68 @@ class Door:
             found.append(self._arrivals.get())
         return found
 
-    def connect(self, peer: str, path: Path, *, kind: str, seconds: float = 0.0) -> None:
-        """Begin a shared-memory channel to another process; its arrival or failure comes through `take`.
+    def connect(self, peer: str, address: str | Path, *, kind: str, seconds: float = 0.0) -> None:
+        """Begin a channel to another process: shared memory to a unix socket's path, framed TCP to `tcp://HOST:PORT`.
 
-        A peer that does not listen yet is asked again for `seconds`.
+        Its arrival or failure comes through `take`. A peer that does not listen yet is asked again for `seconds`.
         """
-        work = (peer, path, kind, time.monotonic() + seconds)
+        work = (peer, parse_address(str(address)), kind, time.monotonic() + seconds)
         threading.Thread(target=self._connect, args=work, name=f"connect {peer}", daemon=True).start()
 
     def close(self) -> None:
         """Listen no more. Channels that were handed out belong to whom they were given."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
+        for listener in self._listeners:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for listener in self._listeners:
+            listener.close()
         os.close(self._bell)
 
-    def _listen(self) -> None:
+    def _listen(self, listener: socket.socket) -> None:
         while True:
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = listener.accept()
             except OSError:  # closed
                 return
             threading.Thread(target=self._greet, args=(sock,), name="greet", daemon=True).start()
 
     def _greet(self, sock: socket.socket) -> None:
         try:
-            peer = shake_hands(sock, key=self._key, name=self._name, connects=False).name
+            sock = self._secured(sock, server_side=True)
+            peer = self._shake_hands(sock, name=self._name, connects=False)
             kind, colon, name = peer.partition(":")
             if not colon:
-                self._put(Arrival(peer, True, StreamChannel(sock)))
+                self._put(Arrival(peer, True, _stream(sock)))
             elif kind in self._kinds:
-                self._put(Arrival(name, True, accept(sock), kind=kind))
+                self._put(Arrival(name, True, accept(sock) if _is_local(sock) else _stream(sock), kind=kind))
             else:
                 sock.close()
                 raise TransferError(f"peer {peer!r} wants a channel of kind {kind!r}, expected {self._kinds}", cause="kind")
         except (InlayError, OSError) as error:
             self._put(Arrival("", True, None, str(error)))
 
-    def _connect(self, peer: str, path: Path, kind: str, deadline: float) -> None:
+    def _connect(self, peer: str, address: TcpAddress | Path, kind: str, deadline: float) -> None:
         try:
-            sock = _reach(path, deadline)
-            shake_hands(sock, key=self._key, name=f"{kind}:{self._name}", connects=True)
-            self._put(Arrival(peer, False, offer(sock), kind=kind))
+            sock = self._secured(reach(address, deadline=deadline), server_side=False)
+            self._shake_hands(sock, name=f"{kind}:{self._name}", connects=True)
+            self._put(Arrival(peer, False, offer(sock) if _is_local(sock) else _stream(sock), kind=kind))
         except (InlayError, OSError) as error:
-            self._put(Arrival(peer, False, None, str(error), kind=kind))
+            self._put(Arrival(peer, False, None, f"{address}: {error}", kind=kind))
+
+    def _shake_hands(self, sock: socket.socket, *, name: str, connects: bool) -> str:
+        return shake_hands(sock, key=self._key, name=name, connects=connects, seconds=self._handshake_seconds).name
+
+    def _secured(self, sock: socket.socket, *, server_side: bool) -> socket.socket:
+        """What goes over the network, inside of TLS where that is asked for; a unix socket as it is."""
+        if _is_local(sock):
+            return sock
+        watch_peer(sock)
+        if self._contexts is None:
+            return sock
+        context = self._contexts[0 if server_side else 1]
+        return wrap(sock, context, server_side=server_side, seconds=self._handshake_seconds)
 
     def _put(self, arrival: Arrival) -> None:
         self._arrivals.put(arrival)
@@ -125,17 +163,9 @@ class Door:
             os.eventfd_write(self._bell, 1)
 
 
-def _reach(path: Path, deadline: float) -> socket.socket:
-    """A connected socket; asks again until the deadline while nobody listens there."""
-    while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(10.0)
-            sock.connect(str(path))
-            return sock
-        except OSError as error:
-            sock.close()
-            absent = isinstance(error, FileNotFoundError | ConnectionRefusedError)
-            if not absent or time.monotonic() >= deadline:
-                raise
-            time.sleep(RETRY_SECONDS)
+def _is_local(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_UNIX
+
+
+def _stream(sock: socket.socket) -> StreamChannel:
+    return TlsChannel(sock) if isinstance(sock, ssl.SSLSocket) else StreamChannel(sock)

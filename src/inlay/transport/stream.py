@@ -10,7 +10,7 @@ import asyncio
 import select
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, NoReturn
@@ -121,10 +121,18 @@ class StreamChannel:
         if self._closed:
             raise TransferError("the channel is closed", cause="closed")
 
+    def _send_some(self, buffers: Iterable[memoryview]) -> int:
+        """Give the socket what it takes of these now; how many bytes. Raises BlockingIOError for none."""
+        return self._socket.sendmsg(islice(buffers, _BUFFERS_PER_CALL))
+
+    def _receive_some(self, buffers: list[memoryview]) -> int:
+        """Fill these as far as there is something; how many bytes, 0 at the end. Raises BlockingIOError for none yet."""
+        return self._socket.recvmsg_into(buffers)[0]
+
     def _push(self) -> None:
         while self._queue:
             try:
-                count = self._socket.sendmsg(islice(self._queue, _BUFFERS_PER_CALL))
+                count = self._send_some(self._queue)
             except BlockingIOError:
                 return
             except OSError:
@@ -150,7 +158,7 @@ class StreamChannel:
         """Reads into the wanted buffers; True when all are full."""
         while self._wanted:
             try:
-                count = self._socket.recvmsg_into(self._wanted)[0]
+                count = self._receive_some(self._wanted)
             except BlockingIOError:
                 return False
             except OSError as error:

@@ -102,6 +102,9 @@ FAULTS = [
     ("devices/xeon:0/numa", -1, "numa -1"),
     ("devices/xeon", {"node": "local"}, "'xeon' is not a device name"),
     ("devices/xeon:01", {"node": "local"}, "'xeon:01' is not a device name"),
+    ("links/0/transport", "pigeon", "transport 'pigeon', expected one of"),
+    ("links/0/transport", "shared", "expected 'tcp' between two nodes"),
+    ("nodes/far", {"tls": {"certificate": "c.pem"}}, "key"),
     ("links/0/bandwidth", -5, "bandwidth is -5"),
     ("links/0/bandwidth", 0, "bandwidth is 0"),
     ("links/0/bandwidth", ".inf", "bandwidth"),
@@ -159,6 +162,20 @@ def test_cores_are_looked_at_only_when_asked_and_only_on_the_local_node() -> Non
         check_local(cluster)
     check_local(cluster, node="far")
     check_local(cluster, usable=[0, 9999])
+
+
+def test_devices_of_one_node_share_memory_others_speak_tcp_and_a_link_may_say_otherwise() -> None:
+    raw = copy.deepcopy(RAW)
+    raw["nodes"]["far"] = {"address": "10.0.0.7", "tls": {"certificate": "c.pem", "key": "k.pem", "authority": "a.pem"}}
+    for name in ("xeon:1", "xeon:2"):
+        raw["devices"][name] = {"node": "local"}
+    raw["links"].append({"ends": ["xeon:0", "xeon:1"], "bandwidth": "1 GB/s", "latency": 0, "transport": "tcp"})
+    cluster = parse_cluster(raw, source="test")
+    assert cluster.transport("xeon:0", "xeon:2") == "shared"
+    assert cluster.transport("xeon:1", "xeon:0") == cluster.transport("xeon:0", "xeon:1") == "tcp"
+    assert cluster.transport("xeon:0", "h200:0") == cluster.transport("h200:0", "xeon:2") == "tcp"
+    assert cluster.nodes["far"].address == "10.0.0.7"
+    assert parse_cluster(yaml.safe_load(dump_cluster(cluster)), source="dump") == cluster
 
 
 def test_an_unknown_device_is_a_cluster_error_that_names_the_known() -> None:

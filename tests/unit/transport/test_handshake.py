@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from inlay.errors import TransferError
-from inlay.transport import Peer, StreamChannel, accept, create_key, offer, shake_hands, shake_hands_async
-from inlay.transport.handshake import _HELLO, _MAGIC
+from inlay.transport import StreamChannel, accept, create_key, offer, shake_hands, shake_hands_async
+from inlay.transport.handshake import _HELLO, _MAGIC, Peer
 
 KEY = bytes(range(32))
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from inlay.errors import TransferError
-from inlay.transport import HEADER_LIMIT, PAYLOAD_LIMIT, StreamChannel, read_frame, write_frame
+from inlay.transport import HEADER_LIMIT, StreamChannel, read_frame, write_frame
+from inlay.transport.channel import PAYLOAD_LIMIT
 from inlay.transport.frame import MAGIC, PREFIX, VERSION, header_crc
 
 
