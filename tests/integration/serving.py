@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,46 +12,68 @@ from pathlib import Path
 
 from inlay import api
 from inlay.client import EngineClient
-from inlay.hardware import Cluster, Device, Node
+from inlay.hardware import Cluster, Device, Link, Node
 from inlay.models import read_model
 from inlay.orchestrator import Running, start_local
 from inlay.specs.deployment import Deployment, deployment_from_roles
 from inlay.specs.generation import Delta, Failed, Generate, GenerationParameters, Placement
+from inlay.specs.precision import Precision
+from inlay.units import BytesPerSecond, Seconds
 
 AT_ONCE = 8
 
 
-def cluster(backends: Sequence[str]) -> Cluster:
-    """One device per backend, on the cores of this machine in turn (devices may share a core)."""
+def cluster(backends: Sequence[str], *, transport: str = "") -> Cluster:
+    """One device per backend, on the cores of this machine in turn (devices may share a core); `transport` of all links."""
     cores = sorted(os.sched_getaffinity(0))
     devices = {
         f"cpu:{index}": Device(name=f"cpu:{index}", node="local", chip="cpu", cores=(cores[index % len(cores)],))
         for index in range(len(backends))
     }
-    return Cluster(nodes={"local": Node(name="local")}, devices=devices)
+    links = tuple(
+        Link(ends=ends, bandwidth=BytesPerSecond(1e9), latency=Seconds(1e-5), transport=transport)
+        for ends in itertools.combinations(devices, 2)
+        if transport
+    )
+    return Cluster(nodes={"local": Node(name="local")}, devices=devices, links=links)
 
 
 def deployment(
-    model: Path, backends: Sequence[str], *, roles: Sequence[str] = (), context: int = 512, slots: int = 8, chunk: int = 64
+    model: Path,
+    backends: Sequence[str],
+    *,
+    roles: Sequence[str] = (),
+    context: int = 512,
+    slots: int = 8,
+    chunk: int = 64,
+    transport: str = "",
+    precision: Mapping[str, Precision] | None = None,
 ) -> Deployment:
     """Every backend on a device of its own with both roles, or the roles given."""
     wanted = list(roles) or [f"prefill,decode=cpu:{index}/{name}" for index, name in enumerate(backends)]
     return deployment_from_roles(
         str(model),
-        cluster(backends),
+        cluster(backends, transport=transport),
         wanted,
         context=context,
         slots=slots,
         chunk=chunk,
         capacities=(128, context),
+        precision=precision or {},
         depth=read_model(model).layers,
     )
 
 
 @contextmanager
-def running(wanted: Deployment, *, faults: Mapping[str, str] | None = None, event_log: Path | None = None) -> Iterator[Running]:
+def running(
+    wanted: Deployment,
+    *,
+    faults: Mapping[str, str] | None = None,
+    event_log: Path | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Iterator[Running]:
     """A deployment that runs until the block ends."""
-    found = start_local(wanted, faults=faults, event_log=event_log)
+    found = start_local(wanted, faults=faults, event_log=event_log, seconds=seconds)
     try:
         yield found
     finally:

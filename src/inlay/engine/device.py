@@ -17,10 +17,13 @@ from typing import Any
 import msgspec
 
 from inlay.engine.drafting import Drafter
+from inlay.engine.generations import Generations
 from inlay.engine.kept import PageStore
 from inlay.engine.neighbours import Neighbours
+from inlay.engine.pages import Edge, decode_record
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
+from inlay.engine.renewing import Renewer
 from inlay.engine.runner import ExtendRunner
 from inlay.engine.sending import KV_FRAME, Sender
 from inlay.errors import InlayError, TransferError
@@ -46,8 +49,8 @@ from inlay.specs.device import (
     Stop,
     Submit,
 )
-from inlay.specs.kv import KvRecord, Reserve
-from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival, Channel, Door, RunFailed
+from inlay.specs.kv import KvRecord, KvTransfer, Reserve, Rope
+from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival, Channel, Door, RunFailed, Tls
 
 POLL_SECONDS = 0.0002
 NEIGHBOUR_SECONDS = 600.0
@@ -56,7 +59,8 @@ log = logging.getLogger("inlay.device")
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device process is started with. `peers` maps the places of all other processes to their sockets; `before` and
+    """What a device process is started with. `peers` maps the places of all other processes to their addresses: the path
+    of a socket, or tcp://HOST:PORT; `tcp` is where it listens for the latter, inside of `tls` where given. `before` and
     `after` are the neighbours in its replica, empty where the model begins and ends."""
 
     place: str
@@ -78,6 +82,10 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     before: str = ""
     after: str = ""
     options: dict[str, str] = {}
+    tcp: str = ""
+    tls: Tls | None = None
+    kv_transfer: KvTransfer = KvTransfer()
+    rope: Rope = Rope()
     fault: str = "none"
 
 
@@ -125,14 +133,20 @@ class DeviceProcess:
             batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
             load_seconds=monotonic() - began,
         )
-        self._door = Door(Path(config.socket), name=config.place, key=config.key)
+        self._door = Door(Path(config.socket), name=config.place, key=config.key, tcp=config.tcp, tls=config.tls)
+        self._generations, self._renewer = Generations(), Renewer()
+        edge = Edge(stored=region.manifest.precision.kv, rope=config.rope, allowed=config.kv_transfer)
         self._sender = Sender(
             self._runner,
             self._stage,
             model_digest=config.model_digest,
             key=config.key,
-            connect=lambda peer: self._door.connect(peer, Path(config.peers[peer]), kind=KV),
+            connect=lambda peer: self._door.connect(peer, config.peers[peer], kind=KV),
             report=self._report,
+            edge=edge,
+            generations=self._generations,
+            renewer=self._renewer,
+            plant=self._plant,
         )
         self._receiver = Receiver(
             self._runner,
@@ -143,10 +157,12 @@ class DeviceProcess:
             key=config.key,
             report=self._report,
             plant=self._plant,
+            edge=edge,
+            generations=self._generations,
         )
         self._neighbours = Neighbours(self._stage, before=config.before, after=config.after)
         if config.after:
-            self._door.connect(config.after, Path(config.peers[config.after]), kind=STAGE, seconds=NEIGHBOUR_SECONDS)
+            self._door.connect(config.after, config.peers[config.after], kind=STAGE, seconds=NEIGHBOUR_SECONDS)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._door, selectors.EVENT_READ, "door")
         self._engine: Channel | None = None
@@ -158,14 +174,15 @@ class DeviceProcess:
         self._begun = False  # whether the batch in flight has its hidden state, where it needs one, and runs
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
-        self._decode_record = msgspec.msgpack.Decoder(KvRecord).decode
 
     def run(self) -> None:
         """Loop until stopped."""
         log.info("%s ready after %.2f s", self._config.place, self._ready.load_seconds)
+        self._renewer.start()
         try:
             self._loop()
         finally:
+            self._renewer.close()
             self._neighbours.close()
 
     def _loop(self) -> None:
@@ -183,6 +200,9 @@ class DeviceProcess:
             self._answer_reserves()
             self._send_replies()
             self._sender.flush()
+            if self._idle():  # everything that had come is read: who is silent now, is silent
+                self._sender.tick(monotonic())
+                self._receiver.tick(monotonic())
 
     def _patience(self) -> float:
         """How long to wait for news while there is work: not at all between the steps of a draft that runs when polled."""
@@ -257,10 +277,13 @@ class DeviceProcess:
     def _obey(self, message: EngineToDevice) -> None:
         match message:
             case Submit():
+                self._take_slots(message)
                 self._flight, self._begun = self._planted(message), False
             case Draft():
+                self._take_slots(message)
                 self._flight, self._begun = message, False
-            case Move(source=source, destination=destination, length=length):
+            case Move(sequence=sequence, source=source, destination=destination, length=length):
+                self._generations.take(destination, sequence)
                 self._runner.move(source, destination, length)
             case Keep():
                 self._kept.keep(message)
@@ -278,6 +301,10 @@ class DeviceProcess:
                 self._report(Beat(memory=self._runner.memory() | self._kept.memory(), counters=counters))
             case Stop():
                 self._running = False
+
+    def _take_slots(self, batch: Submit | Draft) -> None:
+        for row in batch.rows:
+            self._generations.take(SlotAddress(batch.capacity, row.slot), row.sequence)
 
     def _planted(self, batch: Submit) -> Submit:
         """The batch as it is, or with the planted fault of a test."""
@@ -301,6 +328,9 @@ class DeviceProcess:
             self._engine = channel
             self._say_ready()
         elif arrival.incoming:
+            if (before := self._incoming.get(arrival.peer)) is not None:  # it came anew: the old link is of no use
+                self._forget(arrival.peer, before)
+                self._receiver.source_lost(arrival.peer, f"{arrival.peer} connected anew")
             self._incoming[arrival.peer] = channel
         else:
             self._sender.connected(arrival.peer, channel)
@@ -350,19 +380,19 @@ class DeviceProcess:
         for name, channel in list(self._incoming.items()):
             try:
                 while (frame := channel.receive()) is not None:
-                    record = self._decode_record(frame.header)
+                    record = decode_record(frame.header)
                     if isinstance(record, Reserve):
                         self._reserves.append((name, record))
                         continue
                     self._receiver.receive(record, frame.payload, lambda reply, to=name: self._reply(to, reply))  # type: ignore[misc]
-            except (TransferError, msgspec.DecodeError) as error:
+            except TransferError as error:
                 self._forget(name, channel)
                 self._receiver.source_lost(name, str(error))
         for name, channel in list(self._sender.channels.items()):
             try:
                 while (frame := channel.receive()) is not None:
-                    self._sender.receive(self._decode_record(frame.header))
-            except (TransferError, msgspec.DecodeError) as error:
+                    self._sender.receive(decode_record(frame.header))
+            except TransferError as error:
                 self._selector.unregister(channel)
                 self._sender.channel_lost(name, str(error))
 

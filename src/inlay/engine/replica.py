@@ -230,6 +230,8 @@ class Replicas:
             chunks=sum(item.chunks for item in parts),
             started=min(item.started for item in parts),
             ended=max(item.ended for item in parts),
+            conversion=message.conversion,
+            inexact=sum(item.inexact for item in parts),
         )
         self._close(transfer)
         return [Answered(transfer.destination, joined)]

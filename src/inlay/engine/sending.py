@@ -8,33 +8,74 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import msgspec
 
-from inlay.engine.pages import PAYLOAD_TARGET, Root, chunk_bytes, common_layers, seal, token_bytes
+from inlay.engine.conversion import conversion_name, wire_dtype
+from inlay.engine.generations import Generations
+from inlay.engine.pages import (
+    Edge,
+    Root,
+    chunk_ranges,
+    common_layers,
+    cut_heads,
+    head_slices,
+    seal,
+    token_bytes,
+    travelling,
+)
+from inlay.engine.planted import Plant
+from inlay.engine.renewing import Beat, Renewer
 from inlay.engine.runner import Runner
 from inlay.errors import TransferError
 from inlay.specs.device import DeviceToEngine, KvFailed, KvSent, OpenTransfer, Row, SlotAddress, TransferBinding
-from inlay.specs.kv import KV_FORMAT_VERSION, KV_LAYOUT, Abort, Acknowledge, Chunk, Commit, Grant, KvRecord, Refuse, Reserve
+from inlay.specs.kv import (
+    KV_FORMAT_VERSION,
+    KV_LAYOUT,
+    Abort,
+    Acknowledge,
+    Chunk,
+    Commit,
+    Grant,
+    KvRecord,
+    Refuse,
+    Renew,
+    Reserve,
+    Taken,
+)
 from inlay.specs.stage import StageShape
-from inlay.transport import Channel
+from inlay.transport import Channel, LockedChannel
 
 KV_FRAME = 2
+RENEWALS = 3
+"""So many in one lease: two may be late or lost."""
+PATIENCE = 3
+"""Leases that a source waits for a word of the destination, whose batches may be long. It holds copies only, no slot."""
 Frame = tuple[KvRecord, list[Any]]
 
 
 @dataclass(slots=True, eq=False)
 class Outgoing:
-    """One transfer at its source. `queue` holds sealed copies, so the slot may be rewritten at any time."""
+    """One transfer at its source. `queue` holds sealed copies, so the slot may be rewritten at any time.
+
+    `credits` chunks may be under way at once (0 = not granted yet); `sent` and `taken` count those sent and those that the
+    destination has taken; `heard` is when it last said anything.
+    """
 
     manifest: Reserve
     root: Root
     own: range
+    heads: list[tuple[slice, slice]]
+    heard: float
     reserved: bool = False
-    granted: bool = False
+    credits: int = 0
+    rows: int = 0
     chunks: int = 0
     bytes: int = 0
+    sent: int = 0
+    taken: int = 0
     queue: deque[Frame] = field(default_factory=deque)
 
     @property
@@ -42,9 +83,16 @@ class Outgoing:
         """What ties it to its request."""
         return self.manifest.binding
 
+    @property
+    def may_send(self) -> bool:
+        """Whether the next frame of the queue has its credit."""
+        if not self.queue or self.credits == 0:
+            return False
+        return not isinstance(self.queue[0][0], Chunk) or self.sent - self.taken < self.credits
+
 
 class Sender:
-    """All outgoing transfers of one device process."""
+    """All outgoing transfers of one device process. `now` in seconds of the monotonic clock."""
 
     def __init__(
         self,
@@ -55,6 +103,11 @@ class Sender:
         key: bytes,
         connect: Callable[[str], None],
         report: Callable[[DeviceToEngine], None],
+        edge: Edge = Edge(),
+        generations: Generations | None = None,
+        renewer: Renewer | None = None,
+        plant: Plant | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._runner = runner
         self._stage = stage
@@ -62,76 +115,60 @@ class Sender:
         self._key = key
         self._connect = connect
         self._report = report
+        self._edge = edge
+        self._generations = generations or Generations()
+        self._renewer = renewer or Renewer()
+        self._plant = plant or Plant()
+        self._clock = clock
         self._open: dict[int, Outgoing] = {}
         self._connecting: set[str] = set()
         self.channels: dict[str, Channel] = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether sealed pages wait for room in a channel."""
-        return any((item.granted and item.queue) or not item.reserved for item in self._open.values())
+        """Whether sealed pages wait for room in a channel, or a manifest for its channel."""
+        return any(item.may_send or not item.reserved for item in self._open.values())
+
+    @property
+    def open_count(self) -> int:
+        """Transfers that are not over (for tests of restoration)."""
+        return len(self._open)
 
     def open(self, message: OpenTransfer) -> None:
         """Ask the destination for room. A destination that cannot be reached is a failed transfer, at once."""
         binding = message.binding
         try:
-            own = common_layers(self._stage, binding.layers)
+            manifest, own, heads = self._describe(message)
         except TransferError as error:
             self._report_failure(binding, error.cause, error.message)
             return
-        layers = self._stage.layers[own.start : own.stop]
-        manifest = Reserve(
-            version=KV_FORMAT_VERSION,
-            model_digest=self._model_digest,
-            binding=binding,
-            layers=layers,
-            dtype="float32",
-            layout=KV_LAYOUT,
-            bytes_expected=chunk_bytes(layers, binding.tokens),
-        )
-        self._open[binding.transfer] = Outgoing(manifest=manifest, root=Root(manifest, self._key), own=own)
+        root = Root(manifest, self._key)
+        self._open[binding.transfer] = Outgoing(manifest=manifest, root=root, own=own, heads=heads, heard=self._clock())
         destination = binding.destination
         if destination not in self.channels and destination not in self._connecting:
             self._connecting.add(destination)
             self._connect(destination)
+        self._plant.moment("reserve")
         self.flush()
 
     def connected(self, destination: str, channel: Channel) -> None:
         """The channel that `connect` was asked for is there."""
         self._connecting.discard(destination)
-        self.channels[destination] = channel
+        self.channels[destination] = LockedChannel(channel)
         self.flush()
 
     def row_done(self, row: Row, slot: SlotAddress) -> None:
         """Seal and queue the rows a batch has just written, in frames of bounded size; the last row commits."""
         if row.transfer is None:
             return
-        for transfer in self._open.values():
+        for transfer in list(self._open.values()):
             binding = transfer.binding
             if row.transfer == (binding.transfer if binding.part_of is None else binding.part_of):
-                self._seal(transfer, row, slot)
+                try:
+                    self._seal(transfer, row, slot)
+                except TransferError as error:
+                    self._give_up(transfer, error)
         self.flush()
-
-    def _seal(self, transfer: Outgoing, row: Row, slot: SlotAddress) -> None:
-        step = max(1, PAYLOAD_TARGET // token_bytes(transfer.manifest.layers))
-        end = row.past_length + len(row.tokens)
-        for start in range(row.past_length, end, step):
-            count = min(step, end - start)
-            arrays, crcs = seal(self._runner.export_kv(slot, start, count, transfer.own))
-            transfer.root.add(start, count, crcs)
-            chunk = Chunk(
-                transfer=transfer.binding.transfer,
-                nonce=transfer.binding.nonce,
-                number=transfer.chunks,
-                start=start,
-                tokens=count,
-                crcs=crcs,
-            )
-            transfer.chunks += 1
-            transfer.bytes += sum(array.nbytes for array in arrays)
-            transfer.queue.append((chunk, arrays))
-        if row.commit:
-            transfer.queue.append((self._commit(transfer), []))
 
     def flush(self) -> None:
         """Send what has been granted, as far as the channels take it."""
@@ -140,39 +177,46 @@ class Sender:
             if destination not in self.channels:
                 continue
             try:
-                transfer.reserved = transfer.reserved or self._write(destination, transfer.manifest, [])
-                while transfer.granted and transfer.queue and self._write(destination, *transfer.queue[0]):
-                    transfer.queue.popleft()
+                self._push(transfer, destination)
             except TransferError as error:
                 self.channel_lost(destination, error.message)
 
     def receive(self, record: KvRecord) -> None:
         """A record that came back from a destination."""
         match record:
-            case Grant(transfer=number, nonce=nonce) if self._matches(number, nonce):
-                self._open[number].granted = True
+            case Grant(transfer=number, nonce=nonce, credits=credits) if self._matches(number, nonce):
+                self._open[number].credits = max(1, credits)
                 self.flush()
+            case Taken(transfer=number, nonce=nonce, chunks=chunks) if self._matches(number, nonce):
+                self._open[number].taken = max(self._open[number].taken, min(chunks, self._open[number].sent))
+                self.flush()
+            case Renew(transfer=number, nonce=nonce) if self._matches(number, nonce):
+                self._open[number].heard = self._clock()
             case Refuse(transfer=number, cause=cause, message=message) if number in self._open:
                 self._fail(number, cause, message)
             case Acknowledge(transfer=number, nonce=nonce, cause=cause, message=message) if self._matches(number, nonce):
                 if cause:
                     self._fail(number, cause, message)
                 else:
-                    done = self._open.pop(number)
+                    done = self._close(number)
                     self._report(KvSent(transfer=number, sequence=done.binding.sequence, size=done.bytes))
             case _:
                 return
 
+    def tick(self, now: float) -> None:
+        """End transfers of whose destination nothing has been heard for too long."""
+        for transfer in list(self._open.values()):
+            silent = now - transfer.heard
+            if silent > PATIENCE * transfer.binding.lease:
+                message = (
+                    f"{transfer.binding.destination} has said nothing for {silent:.1f} s, expected a word within the lease"
+                )
+                self._give_up(transfer, TransferError(message, cause="lease"))
+
     def abort(self, number: int, reason: str) -> None:
         """The engine gives the transfer up; the destination is told."""
-        transfer = self._open.pop(number, None)
-        if transfer is not None and transfer.binding.destination in self.channels:
-            try:
-                self._write(
-                    transfer.binding.destination, Abort(transfer=number, nonce=transfer.binding.nonce, reason=reason), []
-                )
-            except TransferError as error:
-                self.channel_lost(transfer.binding.destination, error.message)
+        if number in self._open:
+            self._tell_abort(self._close(number), reason)
 
     def channel_lost(self, destination: str, message: str) -> None:
         """All transfers to a destination fail with its channel (or because there is none); the next one connects anew."""
@@ -184,6 +228,70 @@ class Sender:
             if transfer.binding.destination == destination:
                 self._fail(number, "channel_lost", message)
 
+    def _describe(self, message: OpenTransfer) -> tuple[Reserve, range, list[tuple[slice, slice]]]:
+        """The manifest, and where what travels lies among the process's own layers and heads."""
+        binding, edge = message.binding, self._edge
+        own = common_layers(self._stage, binding.layers)
+        heads = head_slices(self._stage, own, binding.heads, edge)
+        layers = travelling(self._stage, own, binding.heads, edge)
+        dtype = wire_dtype(edge.stored, edge.allowed.dtype, lossy=edge.allowed.lossy)
+        manifest = Reserve(
+            version=KV_FORMAT_VERSION,
+            model_digest=self._model_digest,
+            binding=binding,
+            layers=layers,
+            stored=edge.stored,
+            dtype=dtype,
+            conversion=conversion_name(edge.stored, dtype),
+            layout=KV_LAYOUT,
+            rope=edge.rope,
+            generation=self._generations.take(message.slot, binding.sequence),
+            bytes_expected=binding.tokens * token_bytes(layers, dtype=dtype),
+        )
+        return self._plant.manifest(manifest), own, heads
+
+    def _seal(self, transfer: Outgoing, row: Row, slot: SlotAddress) -> None:
+        """Copy out what has not been sent yet, up to the end of this row, and take the checksums of the copies; the slot must
+        be the sequence's own before and after that. Rows that were there already (a prefix) travel with the first chunk.
+
+        Raises TransferError: "generation" where it is not, "lossy" or "overflow" where the wire cannot hold the values.
+        """
+        manifest = transfer.manifest
+        end = row.past_length + len(row.tokens)
+        for start, count in chunk_ranges(transfer.rows, end, manifest.layers, dtype=manifest.dtype):
+            self._generations.check(slot, manifest.generation)
+            pages = cut_heads(self._runner.export_kv(slot, start, count, transfer.own), transfer.heads)
+            arrays, crcs = seal(pages, dtype=manifest.dtype, edge=self._edge)
+            self._generations.check(slot, manifest.generation)
+            transfer.root.add(start, count, crcs)
+            chunk = Chunk(
+                transfer=manifest.binding.transfer,
+                nonce=manifest.binding.nonce,
+                number=transfer.chunks,
+                start=start,
+                tokens=count,
+                generation=manifest.generation,
+                crcs=crcs,
+            )
+            transfer.rows, transfer.chunks = start + count, transfer.chunks + 1
+            transfer.bytes += sum(array.nbytes for array in arrays)
+            transfer.queue.extend(self._plant.outgoing(chunk, arrays))
+        if row.commit:
+            transfer.queue.extend(self._plant.outgoing(self._commit(transfer), []))
+
+    def _push(self, transfer: Outgoing, destination: str) -> None:
+        if not transfer.reserved:
+            transfer.reserved = self._write(destination, transfer.manifest, [])
+            transfer.heard = self._clock()
+            self._publish_beats()
+        while transfer.may_send and self._write(destination, *transfer.queue[0]):
+            record, _ = transfer.queue.popleft()
+            if isinstance(record, Chunk):
+                transfer.sent += 1
+                self._plant.moment("chunk")
+            else:
+                self._plant.moment("commit")
+
     def _commit(self, transfer: Outgoing) -> Commit:
         return Commit(
             transfer=transfer.binding.transfer,
@@ -194,13 +302,47 @@ class Sender:
         )
 
     def _matches(self, number: int, nonce: bytes) -> bool:
-        return number in self._open and self._open[number].binding.nonce == nonce
+        """Whether a record is of a transfer that is open here; a word of its destination, then."""
+        matches = number in self._open and self._open[number].binding.nonce == nonce
+        if matches:
+            self._open[number].heard = self._clock()
+        return matches
 
     def _write(self, destination: str, record: KvRecord, payload: list[Any]) -> bool:
         return self.channels[destination].send(KV_FRAME, msgspec.msgpack.encode(record), payload)
 
+    def _give_up(self, transfer: Outgoing, error: TransferError) -> None:
+        """A fault found at this end: the engine is told, and the destination."""
+        self._fail(transfer.binding.transfer, error.cause, error.message)
+        self._tell_abort(transfer, error.cause)
+
+    def _tell_abort(self, transfer: Outgoing, reason: str) -> None:
+        binding = transfer.binding
+        if binding.destination in self.channels and transfer.reserved:
+            try:
+                self._write(binding.destination, Abort(transfer=binding.transfer, nonce=binding.nonce, reason=reason), [])
+            except TransferError as error:
+                self.channel_lost(binding.destination, error.message)
+
     def _fail(self, number: int, cause: str, message: str) -> None:
-        self._report_failure(self._open.pop(number).binding, cause, message)
+        self._report_failure(self._close(number).binding, cause, message)
+
+    def _close(self, number: int) -> Outgoing:
+        transfer = self._open.pop(number)
+        self._publish_beats()
+        return transfer
+
+    def _publish_beats(self) -> None:
+        self._renewer.beats = tuple(
+            Beat(
+                self.channels[item.binding.destination],
+                KV_FRAME,
+                msgspec.msgpack.encode(Renew(transfer=item.binding.transfer, nonce=item.binding.nonce)),
+                item.binding.lease / RENEWALS,
+            )
+            for item in self._open.values()
+            if item.reserved and item.binding.destination in self.channels
+        )
 
     def _report_failure(self, binding: TransferBinding, cause: str, message: str) -> None:
         self._report(KvFailed(transfer=binding.transfer, sequence=binding.sequence, cause=cause, message=message))

@@ -78,13 +78,8 @@ def _doubling(largest: int) -> tuple[int, ...]:
 
 
 def check_available(region: RegionPlacement) -> str:
-    """The version of the region's framework. Raises DeploymentError where it is absent, UnsupportedError for its KV dtype."""
+    """The version of the region's framework. Raises DeploymentError where it is absent."""
     found = backend(region.backend).available()
-    if region.precision.kv != "float32":
-        raise UnsupportedError(
-            f"{region.place} asks for KV in {region.precision.kv}, expected float32",
-            hint="other KV types are not handed over yet",
-        )
     if not found.available:
         raise DeploymentError(
             f"backend {region.backend} at {region.place} is not available here: {found.reason}",

@@ -15,8 +15,10 @@ from inlay.backends.environment import python_of
 from inlay.errors import DeploymentError, DeviceLostError, UnsupportedError
 from inlay.hardware import check_local
 from inlay.models import check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
+from inlay.orchestrator.addresses import Address, assign_addresses, peers_of
 from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered
 from inlay.orchestrator.fitting import check_memory
+from inlay.orchestrator.rope import rope_of
 from inlay.orchestrator.running import Running
 from inlay.specs.deployment import PAGE, Deployment, RegionPlacement, Role, check_deployment
 from inlay.transport import create_key
@@ -33,10 +35,12 @@ def start_local(
     progress: Progress = lambda text: None,
     event_log: Path | None = None,
     faults: Mapping[str, str] | None = None,
+    seconds: Mapping[str, float] | None = None,
 ) -> Running:
     """Everything up to a serving engine; returns when it answers. On any failure nothing is left running.
 
-    `progress` is told what is being done, a short text at a time. `faults` plants a fault by place (tests only).
+    `progress` is told what is being done, a short text at a time. `faults` plants a fault by place (tests only). `seconds`
+    are the engine's limits by name: "lease" of a hand-off, "silence" of a device, "load_seconds".
     """
     _check(deployment)
     _check_model(deployment)
@@ -44,14 +48,20 @@ def start_local(
     running = Running(deployment, directory=Path(tempfile.mkdtemp(prefix="inlay-")), key=create_key())
     places = [str(region.place) for role in deployment.roles for region in role.regions]
     try:
-        digest = model_digest(deployment.model)
+        common = {
+            "model_digest": model_digest(deployment.model),
+            "rope": rope_of(read_model(deployment.model)),
+            "kv_transfer": deployment.kv_transfer,
+        }
+        addresses = assign_addresses(deployment, running.directory)
         progress("loading " + ", ".join(role.runner for role in deployment.roles))
         for role in deployment.roles:
             for index, region in enumerate(role.regions):
-                config = _device_config(running, deployment, role, index, lowered[str(region.place)])
-                config |= {"model_digest": digest, "fault": (faults or {}).get(str(region.place), "none")}
+                config = _device_config(running, deployment, role, index, lowered[str(region.place)], addresses)
+                config |= {**common, "fault": (faults or {}).get(str(region.place), "none")}
                 running.spawn(_device(running, deployment, region, config))
-        running.spawn(_engine(running, deployment, name=name or Path(deployment.model).resolve().name, event_log=event_log))
+        name = name or Path(deployment.model).resolve().name
+        running.spawn(_engine(running, deployment, addresses, name=name, event_log=event_log, seconds=seconds or {}))
         running.wait_for(running.engine_socket, needs=[*places, "engine"], seconds=LOAD_SECONDS)
     except DeviceLostError as error:
         running.stop()
@@ -98,22 +108,21 @@ def _check(deployment: Deployment) -> None:
             raise DeploymentError(f"no place has the role {role_name}", hint=f"add --role {role_name}=DEVICE/BACKEND")
 
 
-def socket_name(place: str) -> str:
-    """The file name of a device's socket."""
-    return place.replace("/", "-").replace(":", "-") + ".sock"
-
-
-def _device_config(running: Running, deployment: Deployment, role: Role, index: int, lowered: Lowered) -> dict[str, Any]:
+def _device_config(
+    running: Running, deployment: Deployment, role: Role, index: int, lowered: Lowered, addresses: dict[str, Address]
+) -> dict[str, Any]:
     """What the process of one region is started with; `before` and `after` are its neighbours in the replica."""
     region = role.regions[index]
     places = [str(item.place) for item in role.regions]
-    others = [str(item.place) for entry in deployment.roles for item in entry.regions if item is not region]
+    address = addresses[places[index]]
     return {
         "place": places[index],
         "epoch": 1,
         "key": running.key,
-        "socket": str(running.directory / socket_name(places[index])),
-        "peers": {other: str(running.directory / socket_name(other)) for other in others},
+        "socket": str(address.socket),
+        "tcp": address.tcp,
+        "tls": address.tls,
+        "peers": peers_of(deployment, places[index], addresses),
         "artifact": str(lowered.directory),
         "weights": str(lowered.weights),
         "backend": region.backend,
@@ -135,7 +144,7 @@ def _device(running: Running, deployment: Deployment, region: RegionPlacement, c
         name=str(region.place),
         program="inlay.engine.device:main",
         run_directory=str(running.directory),
-        config=config,
+        config=msgspec.to_builtins(config, builtin_types=(bytes,)),
         python=python_of(region.backend),
         cores=deployment.cluster.device(region.device).cores,
         threads=region_threads(deployment, region),
@@ -156,7 +165,15 @@ def region_options(deployment: Deployment, region: RegionPlacement) -> dict[str,
     return {"memory": str(int(memory))}
 
 
-def _engine(running: Running, deployment: Deployment, *, name: str, event_log: Path | None) -> WorkerSpec:
+def _engine(
+    running: Running,
+    deployment: Deployment,
+    addresses: dict[str, Address],
+    *,
+    name: str,
+    event_log: Path | None,
+    seconds: Mapping[str, float],
+) -> WorkerSpec:
     runners = [
         {
             "runner": role.runner,
@@ -164,7 +181,7 @@ def _engine(running: Running, deployment: Deployment, *, name: str, event_log: P
             "processes": [
                 {
                     "place": str(region.place),
-                    "socket": str(running.directory / socket_name(str(region.place))),
+                    "socket": str(addresses[str(region.place)].socket),
                     "pid": running.workers[str(region.place)].pid,
                 }
                 for region in role.regions
@@ -183,6 +200,7 @@ def _engine(running: Running, deployment: Deployment, *, name: str, event_log: P
         "load_seconds": LOAD_SECONDS,
         "salt": deployment.tenant_salt + model_digest(deployment.model),
         "event_log": None if event_log is None else os.fspath(event_log),
+        **seconds,
     }
     return WorkerSpec(
         name="engine",

@@ -23,6 +23,7 @@ from inlay.hardware import (
     parse_cluster,
     read_document,
 )
+from inlay.specs.kv import KV_DTYPES, STORED, KvTransfer
 from inlay.specs.precision import DTYPES, Precision
 from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 
@@ -83,7 +84,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     how many slots each of them has (empty = `slots` each), `pages` how many pages of PAGE tokens a replica keeps for
     prompts that begin alike.
 
-    `tables` and `artifacts` are files by place ("xeon:0/openvino"). Reserved: adapter, tenant_salt, generation,
+    `kv_transfer` is what hand-offs may do to KV. `tables` and `artifacts` are files by place ("xeon:0/openvino"). Reserved:
+    adapter, tenant_salt, generation,
     digest, draining.
     """
 
@@ -96,6 +98,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     capacities: tuple[int, ...]
     rooms: tuple[int, ...] = ()
     pages: int = 0
+    kv_transfer: KvTransfer = KvTransfer()
     tables: dict[str, FileReference] = {}
     artifacts: dict[str, FileReference] = {}
     adapter: str = ""
@@ -124,6 +127,7 @@ class _DeploymentEntry(msgspec.Struct, kw_only=True):
     version: int
     rooms: tuple[int, ...] = ()
     pages: int = 0
+    kv_transfer: KvTransfer = KvTransfer()
     tables: dict[str, FileReference] = {}
     artifacts: dict[str, FileReference] = {}
     adapter: str = ""
@@ -277,6 +281,13 @@ def _check_sizes(deployment: Deployment, source: str) -> None:
         )
     if deployment.pages < 0:
         raise DeploymentError(f"{source}: pages is {deployment.pages}, expected 0 or more", hint="0 keeps no prefixes")
+    wire, lossy = deployment.kv_transfer.dtype, deployment.kv_transfer.lossy
+    if wire not in (STORED, *KV_DTYPES) or (wire == "int8" and not lossy):
+        raise DeploymentError(
+            f"{source}: kv_transfer has dtype {wire!r} and lossy {lossy}, "
+            f"expected one of {[STORED, *KV_DTYPES]}, int8 only with lossy",
+            hint="leave it out: pages then travel in the dtype of the pool they come from",
+        )
     if deployment.chunk > deployment.context:
         raise DeploymentError(
             f"{source}: chunk is {deployment.chunk}, expected at most the context {deployment.context}", hint="lower chunk"

@@ -131,7 +131,9 @@ class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
     The scheduler knows runners and whole transfers. Between the processes of two runners travel parts of one: for each
     pair of regions that have layers in common a transfer of its own, whose binding names the two processes with their
     epochs, the common `layers` (first to end, not included) and, as `part_of`, the scheduler's transfer. Rows go on
-    naming the latter. The digest that ends a part covers its binding, and with it all of this.
+    naming the latter. The digest that ends a part covers its binding, and with it all of this. Where the processes of a
+    region share the heads of its layers, `heads` says which of them travel: of all cut in `of` equal parts, those from
+    `first` to `end`, not included.
     """
 
     transfer: int
@@ -150,6 +152,7 @@ class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str = ""
     part_of: int | None = None
     layers: tuple[int, int] | None = None
+    heads: tuple[int, int, int] | None = None
 
 
 class OpenTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
@@ -258,8 +261,11 @@ class KvSent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
     size: int
 
 
-class KvArrived(msgspec.Struct, frozen=True, kw_only=True, tag="arrived"):
-    """The destination has verified and committed a transfer: `tokens` rows are in its slot."""
+class KvArrived(msgspec.Struct, frozen=True, kw_only=True, tag="arrived", omit_defaults=True):
+    """The destination has verified and committed a transfer: `tokens` rows are in its slot.
+
+    `conversion` names what was done to the numbers on their way ("" = nothing), `inexact` counts those it changed where
+    they are counted."""
 
     transfer: int
     sequence: int
@@ -268,6 +274,8 @@ class KvArrived(msgspec.Struct, frozen=True, kw_only=True, tag="arrived"):
     chunks: int
     started: float
     ended: float
+    conversion: str = ""
+    inexact: int = 0
 
 
 class KvFailed(msgspec.Struct, frozen=True, kw_only=True, tag="kv_failed"):

@@ -1,8 +1,9 @@
 """The neutral KV format between devices: the records of a transfer, layout [layer][K|V][token][head][dim].
 
-The order is RESERVE -> GRANT or REFUSE -> CHUNK* -> COMMIT -> ACK; ABORT ends it from either end. A chunk is the
-KV of a token range over all layers the sender owns; its pages are the (layer, K or V) pieces, each with a crc32
-taken when the page was sealed. COMMIT carries a keyed digest over the manifest and all crcs in order.
+The order is RESERVE -> GRANT or REFUSE -> CHUNK* -> COMMIT -> ACK; TAKEN gives credits back, RENEW keeps a lease, ABORT
+ends it from either end. A chunk is the KV of a token range over all layers the sender owns; its pages are the (layer, K
+or V) pieces, each with a crc32 taken when the page was sealed. COMMIT carries a keyed digest over the manifest and all
+crcs in order.
 """
 
 from __future__ import annotations
@@ -12,27 +13,71 @@ import msgspec
 from inlay.specs.device import TransferBinding
 from inlay.specs.stage import KvLayer
 
-KV_FORMAT_VERSION = 1
+KV_FORMAT_VERSION = 2
 KV_LAYOUT = "layer,kv,token,head,dim"
+KV_DTYPES = ("float32", "bfloat16", "float16", "int8")
+"""What travels. int8 is followed, page by page, by one float32 scale for each head."""
+STORED = "stored"
+"""The dtype of the pool that a page comes from."""
+
+
+class KvTransfer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a deployment allows of its hand-offs: whether KV may lose precision on its way, and the dtype on the wire.
+
+    A `dtype` other than "stored" that changes values needs `lossy`.
+    """
+
+    lossy: bool = False
+    dtype: str = STORED
+
+
+class Rope(msgspec.Struct, frozen=True, kw_only=True):
+    """How keys are turned by their position.
+
+    `convention` says which numbers of a head make a pair: "half" (i and i + d/2), "interleaved" (2i and 2i + 1), or ""
+    where it is not known; `dims` how many of them turn (0 = all). `theta` and `scaling` are the model's own words.
+    `applied` says that the keys of the pool are turned already.
+    """
+
+    convention: str = ""
+    dims: int = 0
+    theta: float | None = None
+    scaling: str = ""
+    applied: bool = True
 
 
 class Reserve(msgspec.Struct, frozen=True, kw_only=True, tag="reserve"):
-    """The manifest: what will travel and to whom it belongs."""
+    """The manifest: what will travel and to whom it belongs.
+
+    `layers` is the geometry of what travels: a part of the heads where the binding names one. `stored` is the dtype of
+    the source's pool, `dtype` that of the wire, `conversion` what the source does between the two ("" = nothing).
+    `generation` counts how often the source's slot had changed hands when the transfer was opened.
+    """
 
     version: int
     model_digest: str
     binding: TransferBinding
     layers: tuple[KvLayer, ...]
+    stored: str
     dtype: str
+    conversion: str
     layout: str
+    rope: Rope
+    generation: int
     bytes_expected: int
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, tag="grant"):
-    """The destination keeps room for this transfer."""
+    """The destination keeps room for this transfer as long as it hears of it every `lease` seconds.
+
+    At most `credits` chunks may be on their way; `conversion` is what the destination does with what comes.
+    """
 
     transfer: int
     nonce: bytes
+    lease: float
+    credits: int
+    conversion: str = ""
 
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True, tag="refuse"):
@@ -51,7 +96,23 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, tag="chunk"):
     number: int
     start: int
     tokens: int
+    generation: int
     crcs: tuple[int, ...]
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True, tag="taken"):
+    """The destination has taken this many chunks so far, which frees as many credits."""
+
+    transfer: int
+    nonce: bytes
+    chunks: int
+
+
+class Renew(msgspec.Struct, frozen=True, kw_only=True, tag="renew"):
+    """The source lives and still means this transfer; the destination answers with the same."""
+
+    transfer: int
+    nonce: bytes
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True, tag="commit"):
@@ -81,4 +142,4 @@ class Abort(msgspec.Struct, frozen=True, kw_only=True, tag="kv_abort"):
     reason: str
 
 
-KvRecord = Reserve | Grant | Refuse | Chunk | Commit | Acknowledge | Abort
+KvRecord = Reserve | Grant | Refuse | Chunk | Taken | Renew | Commit | Acknowledge | Abort

@@ -274,7 +274,7 @@ def test_records_of_the_wrong_kind_or_order_do_no_harm() -> None:
     pair = Pair()
     pair.receiver.expect(ExpectTransfer(binding=binding(), slot=SLOT))
     replies: list[Any] = []
-    early = Chunk(transfer=1, nonce=b"n" * 16, number=0, start=0, tokens=1, crcs=(0,) * 4)
+    early = Chunk(transfer=1, nonce=b"n" * 16, number=0, start=0, tokens=1, generation=1, crcs=(0,) * 4)
     pair.receiver.receive(early, memoryview(b""), replies.append)
     assert replies[0].cause == "order"
     pair.receiver.receive(Abort(transfer=77, nonce=b"", reason=""), memoryview(b""), replies.append)

@@ -17,7 +17,7 @@ from inlay.engine.receiving import Receiver
 from inlay.engine.replica import Region, Replicas, Tell
 from inlay.engine.sending import KV_FRAME, Sender
 from inlay.specs.device import ExpectTransfer, KvArrived, KvFailed, OpenTransfer, Row, SlotAddress, TransferBinding
-from inlay.specs.kv import Chunk, KvRecord, Reserve
+from inlay.specs.kv import Chunk, KvRecord, Reserve, Rope
 from inlay.specs.stage import KvLayer, StageShape
 from inlay.transport import accept, offer
 
@@ -226,7 +226,17 @@ def test_the_digest_covers_which_layers_a_part_holds() -> None:
 
     def root(binding: TransferBinding) -> bytes:
         manifest = Reserve(
-            version=1, model_digest="m", binding=binding, layers=LAYERS[:1], dtype="float32", layout="x", bytes_expected=4
+            version=2,
+            model_digest="m",
+            binding=binding,
+            layers=LAYERS[:1],
+            stored="float32",
+            dtype="float32",
+            conversion="",
+            layout="x",
+            rope=Rope(),
+            generation=1,
+            bytes_expected=4,
         )
         return Root(manifest, KEY).value()
 
