@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inlay.engine.quarantine import QUARANTINED
 from inlay.specs.device import BatchDone, DeviceToEngine, KvArrived, KvFailed, OpenTransfer, Ready, Submit
 from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Preempted, Recompute, Send
 from inlay.telemetry import EngineMeters
@@ -57,8 +58,10 @@ class Metering:
                 self._prompts[request.sequence] = len(request.prompt)
                 self._meters.prompt_tokens.inc(len(request.prompt))
             case Answered(message=KvFailed(cause=cause, transfer=transfer)):
-                self._routes.pop(transfer, None)
+                route = self._routes.pop(transfer, ("", ""))
                 self._meters.kv_verify_failures.labels(cause).inc()
+                if cause == QUARANTINED:
+                    self._meters.kv_quarantined.labels(*route).inc()
             case _:
                 pass
         for command in commands:

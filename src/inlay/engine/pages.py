@@ -42,7 +42,7 @@ def decode_record(header: bytes) -> KvRecord:
     try:
         record: KvRecord = _DECODER.decode(header)
         return record
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a broken text is told by the latter
         raise TransferError(f"a KV record cannot be read: {error}", cause="header") from error
 
 

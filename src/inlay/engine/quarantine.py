@@ -12,6 +12,7 @@ from inlay.errors import TransferError
 
 INTEGRITY = frozenset({"checksum", "digest", "generation", "order", "size", "truncated"})
 """Causes that say that bytes are not what they were, or not whose."""
+QUARANTINED = "quarantined"
 FAILURES = 3
 SECONDS = 600.0
 
@@ -40,6 +41,6 @@ class Quarantine:
         if self.holds(source, now=now):
             raise TransferError(
                 f"{FAILURES} transfers from {source} failed their checks within {SECONDS:.0f} s: nothing of it is taken",
-                cause="quarantined",
+                cause=QUARANTINED,
                 hint="look at the log of both processes, then start them again",
             )

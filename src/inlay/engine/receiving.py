@@ -139,9 +139,11 @@ class Receiver:
         nonce = record.binding.nonce if isinstance(record, Reserve) else record.nonce
         if incoming is None or nonce != incoming.binding.nonce:
             if isinstance(record, Reserve):
-                reply(Refuse(transfer=number, cause="unexpected", message=f"transfer {number} was not announced here"))
+                message = f"transfer {number} was not announced here"
+                reply(Refuse(transfer=number, nonce=nonce, cause="unexpected", message=message))
             return
-        incoming.heard = self._clock()
+        if incoming.root is not None or not isinstance(record, Renew):
+            incoming.heard = self._clock()
         try:
             self._advance(incoming, record, payload, reply)
         except TransferError as error:
@@ -171,7 +173,7 @@ class Receiver:
                 self._take_chunk(incoming, record, payload)
                 reply(Taken(transfer=record.transfer, nonce=record.nonce, chunks=incoming.chunks))
             case Renew():
-                reply(record)
+                return
             case Commit():
                 self._commit(incoming, record, reply)
             case _:

@@ -52,7 +52,7 @@ KV_FRAME = 2
 RENEWALS = 3
 """So many in one lease: two may be late or lost."""
 PATIENCE = 3
-"""Leases that a source waits for a word of the destination, whose batches may be long. It holds copies only, no slot."""
+"""Leases that a source waits for what the destination owes it, whose batches may be long. It holds copies only, no slot."""
 Frame = tuple[KvRecord, list[Any]]
 
 
@@ -61,15 +61,16 @@ class Outgoing:
     """One transfer at its source. `queue` holds sealed copies, so the slot may be rewritten at any time.
 
     `credits` chunks may be under way at once (0 = not granted yet); `sent` and `taken` count those sent and those that the
-    destination has taken; `heard` is when it last said anything.
+    destination has taken; `moved` is when it last got on: something was sealed, sent or answered.
     """
 
     manifest: Reserve
     root: Root
     own: range
     heads: list[tuple[slice, slice]]
-    heard: float
+    moved: float
     reserved: bool = False
+    committed: bool = False
     credits: int = 0
     rows: int = 0
     chunks: int = 0
@@ -82,6 +83,11 @@ class Outgoing:
     def binding(self) -> TransferBinding:
         """What ties it to its request."""
         return self.manifest.binding
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is the destination's turn: to grant, to take, or to acknowledge."""
+        return self.credits == 0 or self.committed or bool(self.queue)
 
     @property
     def may_send(self) -> bool:
@@ -143,7 +149,7 @@ class Sender:
             self._report_failure(binding, error.cause, error.message)
             return
         root = Root(manifest, self._key)
-        self._open[binding.transfer] = Outgoing(manifest=manifest, root=root, own=own, heads=heads, heard=self._clock())
+        self._open[binding.transfer] = Outgoing(manifest=manifest, root=root, own=own, heads=heads, moved=self._clock())
         destination = binding.destination
         if destination not in self.channels and destination not in self._connecting:
             self._connecting.add(destination)
@@ -186,13 +192,12 @@ class Sender:
         match record:
             case Grant(transfer=number, nonce=nonce, credits=credits) if self._matches(number, nonce):
                 self._open[number].credits = max(1, credits)
+                self._publish_beats()
                 self.flush()
             case Taken(transfer=number, nonce=nonce, chunks=chunks) if self._matches(number, nonce):
                 self._open[number].taken = max(self._open[number].taken, min(chunks, self._open[number].sent))
                 self.flush()
-            case Renew(transfer=number, nonce=nonce) if self._matches(number, nonce):
-                self._open[number].heard = self._clock()
-            case Refuse(transfer=number, cause=cause, message=message) if number in self._open:
+            case Refuse(transfer=number, nonce=nonce, cause=cause, message=message) if self._matches(number, nonce):
                 self._fail(number, cause, message)
             case Acknowledge(transfer=number, nonce=nonce, cause=cause, message=message) if self._matches(number, nonce):
                 if cause:
@@ -204,13 +209,11 @@ class Sender:
                 return
 
     def tick(self, now: float) -> None:
-        """End transfers of whose destination nothing has been heard for too long."""
+        """End transfers whose destination owes an answer for too long."""
         for transfer in list(self._open.values()):
-            silent = now - transfer.heard
-            if silent > PATIENCE * transfer.binding.lease:
-                message = (
-                    f"{transfer.binding.destination} has said nothing for {silent:.1f} s, expected a word within the lease"
-                )
+            silent, limit = now - transfer.moved, PATIENCE * transfer.binding.lease
+            if transfer.waits and silent > limit:
+                message = f"{transfer.binding.destination} owes an answer for {silent:.1f} s, expected it within {limit:.1f} s"
                 self._give_up(transfer, TransferError(message, cause="lease"))
 
     def abort(self, number: int, reason: str) -> None:
@@ -276,20 +279,22 @@ class Sender:
             transfer.rows, transfer.chunks = start + count, transfer.chunks + 1
             transfer.bytes += sum(array.nbytes for array in arrays)
             transfer.queue.extend(self._plant.outgoing(chunk, arrays))
+            transfer.moved = self._clock()
         if row.commit:
             transfer.queue.extend(self._plant.outgoing(self._commit(transfer), []))
 
     def _push(self, transfer: Outgoing, destination: str) -> None:
         if not transfer.reserved:
             transfer.reserved = self._write(destination, transfer.manifest, [])
-            transfer.heard = self._clock()
-            self._publish_beats()
         while transfer.may_send and self._write(destination, *transfer.queue[0]):
             record, _ = transfer.queue.popleft()
+            transfer.moved = self._clock()
             if isinstance(record, Chunk):
                 transfer.sent += 1
                 self._plant.moment("chunk")
             else:
+                transfer.committed = True
+                self._publish_beats()
                 self._plant.moment("commit")
 
     def _commit(self, transfer: Outgoing) -> Commit:
@@ -302,10 +307,10 @@ class Sender:
         )
 
     def _matches(self, number: int, nonce: bytes) -> bool:
-        """Whether a record is of a transfer that is open here; a word of its destination, then."""
+        """Whether a record is of a transfer that is open here, which then gets on."""
         matches = number in self._open and self._open[number].binding.nonce == nonce
         if matches:
-            self._open[number].heard = self._clock()
+            self._open[number].moved = self._clock()
         return matches
 
     def _write(self, destination: str, record: KvRecord, payload: list[Any]) -> bool:
@@ -333,6 +338,7 @@ class Sender:
         return transfer
 
     def _publish_beats(self) -> None:
+        """Leases are renewed from the grant to the commit: what is owed after that comes within one, or not at all."""
         self._renewer.beats = tuple(
             Beat(
                 self.channels[item.binding.destination],
@@ -341,7 +347,7 @@ class Sender:
                 item.binding.lease / RENEWALS,
             )
             for item in self._open.values()
-            if item.reserved and item.binding.destination in self.channels
+            if item.credits and not item.committed and item.binding.destination in self.channels
         )
 
     def _report_failure(self, binding: TransferBinding, cause: str, message: str) -> None:

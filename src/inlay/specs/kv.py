@@ -84,6 +84,7 @@ class Refuse(msgspec.Struct, frozen=True, kw_only=True, tag="refuse"):
     """The destination was not told of this transfer. (A manifest that fails a check is answered by Acknowledge.)"""
 
     transfer: int
+    nonce: bytes
     cause: str
     message: str
 
@@ -109,7 +110,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True, tag="taken"):
 
 
 class Renew(msgspec.Struct, frozen=True, kw_only=True, tag="renew"):
-    """The source lives and still means this transfer; the destination answers with the same."""
+    """The source lives and still means this transfer, which it has not committed yet."""
 
     transfer: int
     nonce: bytes

@@ -36,6 +36,12 @@ class EngineMeters:
         self.kv_verify_failures = Counter(
             "inlay_kv_verify_failures_total", "Hand-offs refused by a check", ["cause"], registry=registry
         )
+        self.kv_quarantined = Counter(
+            "inlay_kv_quarantined_total",
+            "Hand-offs refused because too many of this pair had failed their checks",
+            ["source", "destination"],
+            registry=registry,
+        )
         self.kv_recompute = Counter(
             "inlay_kv_recompute_total", "Prompts computed again after a failed hand-off", registry=registry
         )

@@ -139,7 +139,7 @@ class TensorAssembler:
             raise TransferError(f"frame has kind {frame.kind}, expected {TENSOR_FRAME}", cause="kind")
         try:
             part = _DECODER.decode(frame.header)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a broken text is told by the latter
             raise TransferError(f"header of a tensor frame cannot be read: {error}", cause="header") from error
         if isinstance(part, RunFailed):
             if self._pending is not None:
