@@ -28,6 +28,7 @@ from inlay.specs.capability import Availability
 from inlay.specs.deployment import Deployment, deployment_from_roles, load_deployment
 from inlay.specs.generation import Delta, Description, Failed, Finished, Generate, GenerationParameters, Placement, Started
 from inlay.specs.roofline import MachineFigures
+from inlay.specs.speculation import AUTO, SpeculationSetup
 from inlay.workers import WorkerSpec
 
 CHUNK = 128
@@ -81,8 +82,11 @@ def deployment(
     context: int | None = None,
     slots: int = SLOTS,
     chunk: int = CHUNK,
+    draft_model: str | Path = "",
+    speculation: SpeculationSetup | str = AUTO,
 ) -> Deployment:
-    """A deployment of a model folder. Without roles one device does everything, on the best backend present.
+    """A deployment of a model folder. Without roles one device does everything, on the best backend present. `speculation` is
+    a mode or a whole setup; a role `draft` runs `draft_model`.
 
     Raises ModelError, ClusterError or DeploymentError.
     """
@@ -98,6 +102,8 @@ def deployment(
         context=length,
         slots=slots,
         chunk=min(chunk, length),
+        draft_model=str(draft_model),
+        speculation=SpeculationSetup(mode=speculation) if isinstance(speculation, str) else speculation,
         depth=spec.layers,
     )
 

@@ -9,7 +9,8 @@ import msgspec
 import typer
 
 from inlay import api
-from inlay.cli.starting import ROLE_HELP, ended_by_signals, progress, wanted
+from inlay.cli.starting import ROLE_HELP, SPECULATION_HELP, ended_by_signals, progress, wanted
+from inlay.specs.speculation import SpeculationSetup
 
 
 def generate(
@@ -23,10 +24,20 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same text")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="end before this text")] = None,
     context: Annotated[int | None, typer.Option(help="most tokens of one sequence")] = None,
+    draft_model: Annotated[str, typer.Option(help="folder of the model that the role draft runs")] = "",
+    speculation: Annotated[str, typer.Option(help=SPECULATION_HELP)] = "auto",
+    drafts: Annotated[int, typer.Option(help="most tokens drafted for one verify step")] = SpeculationSetup().drafts,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON line per prompt")] = False,
 ) -> None:
     """Complete prompts on the devices given, and print the texts."""
-    deployment = wanted(model, cluster=cluster, roles=role or [], context=context, slots=api.SLOTS, chunk=api.CHUNK)
+    deployment = wanted(
+        model,
+        cluster=cluster,
+        roles=role or [],
+        context=context,
+        draft_model=draft_model,
+        speculation=SpeculationSetup(mode=speculation, drafts=drafts),
+    )
     with ended_by_signals(), progress() as tell:
         llm = api.LLM(deployment, progress=tell)
     with llm:

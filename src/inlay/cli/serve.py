@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from inlay import api
-from inlay.cli.starting import ROLE_HELP, ended_by_signals, progress, wanted
+from inlay.cli.starting import ROLE_HELP, SPECULATION_HELP, ended_by_signals, progress, wanted
 from inlay.cli.status_line import status_line
 from inlay.errors import DeviceError
 from inlay.orchestrator import Running
 from inlay.specs.deployment import Deployment, dump_deployment
 from inlay.specs.generation import Description
+from inlay.specs.speculation import SpeculationSetup
 from inlay.units import format_bytes
 
 
@@ -30,6 +31,9 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on, 0 takes a free one")] = 8000,
     context: Annotated[int | None, typer.Option(help="most tokens of one sequence")] = None,
+    draft_model: Annotated[str, typer.Option(help="folder of the model that the role draft runs")] = "",
+    speculation: Annotated[str, typer.Option(help=SPECULATION_HELP)] = "auto",
+    drafts: Annotated[int, typer.Option(help="most tokens drafted for one verify step")] = SpeculationSetup().drafts,
     slots: Annotated[int, typer.Option(help="sequences a device holds at once")] = api.SLOTS,
     chunk: Annotated[int, typer.Option(help="prompt tokens of one prefill step")] = api.CHUNK,
     name: Annotated[str | None, typer.Option(help="model name in the API (default: the folder's)")] = None,
@@ -40,7 +44,16 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON line when ready")] = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM, which ends every process."""
-    deployment = wanted(model, cluster=cluster, roles=role or [], context=context, slots=slots, chunk=chunk)
+    deployment = wanted(
+        model,
+        cluster=cluster,
+        roles=role or [],
+        context=context,
+        slots=slots,
+        chunk=chunk,
+        draft_model=draft_model,
+        speculation=SpeculationSetup(mode=speculation, drafts=drafts),
+    )
     if write is not None:
         write.write_text(dump_deployment(deployment))
         print(f"wrote {write}", file=sys.stderr)

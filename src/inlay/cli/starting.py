@@ -14,20 +14,45 @@ from rich.console import Console
 from inlay import api
 from inlay.errors import DeploymentError
 from inlay.specs.deployment import Deployment
+from inlay.specs.speculation import MODES, SpeculationSetup
 
 ROLE_HELP = (
     "ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino; cut by layers: decode=cpu:0/openvino@0-2+cpu:1/onnxruntime@3-"
 )
 
 
-def wanted(model: str, *, cluster: str, roles: list[str], context: int | None, slots: int, chunk: int) -> Deployment:
+SPECULATION_HELP = "how tokens are drafted ahead: " + ", ".join(MODES)
+
+
+def wanted(
+    model: str,
+    *,
+    cluster: str,
+    roles: list[str],
+    context: int | None,
+    slots: int = api.SLOTS,
+    chunk: int = api.CHUNK,
+    draft_model: str = "",
+    speculation: SpeculationSetup = SpeculationSetup(),
+) -> Deployment:
     """The deployment that the arguments name: a model folder with options, or a deployment file that has it all."""
     path = Path(model)
     if path.suffix not in (".yaml", ".yml"):
-        return api.deployment(model, cluster=cluster, roles=roles, context=context, slots=slots, chunk=chunk)
-    if roles or cluster != "local" or context is not None or (slots, chunk) != (api.SLOTS, api.CHUNK):
+        return api.deployment(
+            model,
+            cluster=cluster,
+            roles=roles,
+            context=context,
+            slots=slots,
+            chunk=chunk,
+            draft_model=draft_model,
+            speculation=speculation,
+        )
+    given = roles or cluster != "local" or context is not None or (slots, chunk) != (api.SLOTS, api.CHUNK)
+    if given or draft_model or speculation != SpeculationSetup():
         raise DeploymentError(
-            f"{model} is a deployment file and --role, --cluster, --context, --slots or --chunk are given too",
+            f"{model} is a deployment file and --role, --cluster, --context, --slots, --chunk, --draft-model or --speculation "
+            "are given too",
             hint="edit the file, or give the model folder",
         )
     return api.read_deployment(path)

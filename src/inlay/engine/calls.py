@@ -194,6 +194,7 @@ def sequence_requests(
             prefill=message.placement.prefill,
             decode=message.placement.decode,
             tenant=message.tenant,
+            speculation=parameters.speculation,
         )
         for index in range(parameters.n)
     ]

@@ -13,7 +13,7 @@ from inlay.engine.journal import LogEntry
 from inlay.scheduler import State, step
 from inlay.specs.device import EngineToDevice
 from inlay.specs.sampling import SampledToken
-from inlay.specs.schedule import Command, Emit, Event, Fail, Finish, Placed, Recompute, Send
+from inlay.specs.schedule import Command, Emit, Event, Fail, Finish, Placed, Send, Wake
 
 
 class Listener(Protocol):
@@ -35,9 +35,17 @@ class Listener(Protocol):
 class EngineLoop:
     """Feeds events to the scheduler one at a time, in order, also those that arise while commands are carried out."""
 
-    def __init__(self, state: State, *, send: Callable[[str, EngineToDevice], None], log: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        send: Callable[[str, EngineToDevice], None],
+        wake: Callable[[EngineLoop, float], None] | None = None,
+        log: IO[bytes] | None = None,
+    ) -> None:
         self.state = state
         self._send = send
+        self._wake = wake
         self._log = log
         self._events: deque[Event] = deque()
         self._busy = False
@@ -82,7 +90,7 @@ class EngineLoop:
                 self._listeners.pop(number).finished(reason)
             case Fail(sequence=number, status=status, code=code, message=message) if number in self._listeners:
                 self._listeners.pop(number).failed(status, code, message)
-            case Recompute():
-                return
+            case Wake(at=at) if self._wake is not None:
+                self._wake(self, at)
             case _:
                 return

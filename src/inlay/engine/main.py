@@ -16,16 +16,18 @@ from typing import IO, Any
 
 import msgspec
 
+from inlay.engine.answers import Answers
+from inlay.engine.calibration import measure_tables
 from inlay.engine.journal import write_start
 from inlay.engine.links import DeviceLink
 from inlay.engine.loop import EngineLoop
 from inlay.engine.metering import Label, Metering
-from inlay.engine.replica import Outcome, Region, Replicas, Tell, join_facts
+from inlay.engine.replica import Region, Replicas, join_facts
 from inlay.engine.service import Served, Service, now_unix
 from inlay.models import ChatEncoder, read_model, read_template, read_tokenizer, tokenizer_facts
 from inlay.scheduler import new_state
-from inlay.specs.device import DeviceToEngine
 from inlay.specs.schedule import SchedulerSetup, Tick
+from inlay.specs.speculation import SpeculationSetup
 from inlay.telemetry import EngineMeters
 
 TICK_SECONDS = 1.0
@@ -64,6 +66,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     silence: float = 60.0
     event_log: str | None = None
     salt: str = ""
+    speculation: SpeculationSetup = SpeculationSetup()
+    measure: bool = True
 
 
 def main(config: dict[str, Any]) -> None:
@@ -91,19 +95,33 @@ async def _serve(config: EngineConfig) -> None:
         for item in config.runners
     )
     replicas = Replicas({runner: [Region.of(ready[place]) for place in items] for runner, items in places.items()})
+    answers = Answers(links, replicas)
+    readers = [
+        asyncio.create_task(link.read(partial(answers.heard, place), partial(answers.lost, place)))
+        for place, link in links.items()
+    ]
+    if config.measure:
+        tables = await measure_tables(facts, answers)
+        facts = tuple(msgspec.structs.replace(item, table=tables.get(item.runner)) for item in facts)
     meters = EngineMeters()
     labels = {runner: Label.of([ready[place] for place in items]) for runner, items in places.items()}
     for item in ready.values():
         meters.worker_epoch.labels(Label.of([item]).device).set(item.epoch)
     with contextlib.ExitStack() as stack:
         setup = SchedulerSetup(
-            facts=facts, context=config.context, waiting_limit=config.waiting_limit, lease=config.lease, salt=config.salt
+            facts=facts,
+            context=config.context,
+            waiting_limit=config.waiting_limit,
+            lease=config.lease,
+            salt=config.salt,
+            speculation=config.speculation,
         )
         event_log = _open_log(config, setup, stack)
         state = new_state(setup)
-        loop = EngineLoop(state, send=lambda runner, message: _tell(links, replicas.send(runner, message)), log=event_log)
+        loop = EngineLoop(state, send=answers.send, wake=partial(_wake, asyncio.get_running_loop()), log=event_log)
         metering = Metering(meters, labels)
         loop.observers.append(metering.observe)
+        answers.serve(loop, metering)
         served = Served(
             name=config.name,
             context=config.context,
@@ -123,42 +141,21 @@ async def _serve(config: EngineConfig) -> None:
             meters=lambda: _meters(meters, loop),
             key=config.key,
         )
-        await _run(config, links, _Answers(links, replicas, loop, metering), service)
+        await _run(config, links, readers, loop, service)
 
 
-class _Answers:
-    """What processes say, joined into events of their runners; the scheduler is told those."""
-
-    def __init__(self, links: dict[str, DeviceLink], replicas: Replicas, loop: EngineLoop, metering: Metering) -> None:
-        self._links, self._replicas, self.loop, self._metering = links, replicas, loop, metering
-
-    def heard(self, place: str, message: DeviceToEngine) -> None:
-        """One message of one process."""
-        self._metering.worked(place, message)
-        self._take(self._replicas.heard(place, message))
-
-    def lost(self, place: str, reason: str) -> None:
-        """A process has gone."""
-        self._take(self._replicas.lost(place, reason))
-
-    def _take(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Tell):
-                _tell(self._links, [outcome])
-            else:
-                self.loop.feed(outcome)
-
-
-async def _run(config: EngineConfig, links: dict[str, DeviceLink], answers: _Answers, service: Service) -> None:
+async def _run(
+    config: EngineConfig,
+    links: dict[str, DeviceLink],
+    readers: list[asyncio.Task[None]],
+    loop: EngineLoop,
+    service: Service,
+) -> None:
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, stop.set)
-    readers = [
-        asyncio.create_task(link.read(partial(answers.heard, place), partial(answers.lost, place)))
-        for place, link in links.items()
-    ]
-    ticker = asyncio.create_task(_tick(answers.loop))
+    ticker = asyncio.create_task(_tick(loop))
     temporary = config.socket + ".starting"
     server = await asyncio.start_unix_server(service.connection, temporary)
     os.chmod(temporary, 0o600)
@@ -178,9 +175,9 @@ async def _tick(loop: EngineLoop) -> None:
         loop.feed(Tick())
 
 
-def _tell(links: dict[str, DeviceLink], told: list[Tell]) -> None:
-    for item in told:
-        links[item.place].send(item.message)
+def _wake(running: asyncio.AbstractEventLoop, loop: EngineLoop, at: float) -> None:
+    """Feed a Tick at a time of the monotonic clock, which is the event loop's too."""
+    running.call_at(at, lambda: loop.feed(Tick()))
 
 
 def _open_log(config: EngineConfig, setup: SchedulerSetup, stack: contextlib.ExitStack) -> IO[bytes] | None:

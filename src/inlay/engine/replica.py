@@ -19,6 +19,8 @@ from inlay.specs.device import (
     BatchDone,
     BatchFailed,
     DeviceToEngine,
+    Draft,
+    DraftDone,
     EngineToDevice,
     ExpectTransfer,
     KvArrived,
@@ -134,7 +136,7 @@ class Replicas:
                 return [Tell(part.source, OpenTransfer(binding=part, slot=slot)) for part in transfer.parts.values()]
             case AbortTransfer(transfer=number, reason=reason):
                 return self._give_up(self._transfers.get(number), reason)
-            case Submit(batch=number):
+            case Submit(batch=number) | Draft(batch=number):
                 self._batches[number] = _Batch(runner)
         return [Tell(item.place, message) for item in self._regions[runner]]
 
@@ -146,6 +148,8 @@ class Replicas:
         match message:
             case BatchDone():
                 return self._done(runner, place, message)
+            case DraftDone(batch=number):
+                return [Answered(runner, message)] if self._batches.pop(number, None) is not None else []
             case BatchFailed(batch=number):
                 return [Answered(runner, message)] if self._batches.pop(number, None) is not None else []
             case KvArrived(transfer=part) if part in self._parts:

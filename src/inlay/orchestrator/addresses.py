@@ -29,7 +29,7 @@ class Address:
 def assign_addresses(deployment: Deployment, directory: Path) -> dict[str, Address]:
     """One for each place. Raises UnsupportedError for a node that is not this machine, DeploymentError for TLS at one end."""
     cluster = deployment.cluster
-    devices = {str(item.place): item.device for role in deployment.roles for item in role.regions}
+    devices = _devices(deployment)
     found: dict[str, Address] = {}
     for place, device in devices.items():
         over_tcp = [other for other in devices.values() if other != device and cluster.transport(device, other) == TCP]
@@ -46,13 +46,18 @@ def assign_addresses(deployment: Deployment, directory: Path) -> dict[str, Addre
 
 def peers_of(deployment: Deployment, place: str, addresses: dict[str, Address]) -> dict[str, str]:
     """By place of all other processes the address to connect to."""
-    devices = {str(item.place): item.device for role in deployment.roles for item in role.regions}
+    devices = _devices(deployment)
     found = {}
     for other, device in devices.items():
         if other != place:
             over_tcp = deployment.cluster.transport(devices[place], device) == TCP
             found[other] = addresses[other].tcp if over_tcp else str(addresses[other].socket)
     return found
+
+
+def _devices(deployment: Deployment) -> dict[str, str]:
+    """By process its device."""
+    return {role.process(item): item.device for role in deployment.roles for item in role.regions}
 
 
 def socket_name(place: str) -> str:

@@ -19,7 +19,7 @@ from inlay.errors import ArtifactError, DeploymentError, InlayError, Unsupported
 from inlay.models import model_digest
 from inlay.runtime import Cache, artifact_key, find_artifact, find_weights
 from inlay.specs.artifact import LowerRequest, ShapeBuckets
-from inlay.specs.deployment import Deployment, RegionPlacement
+from inlay.specs.deployment import Deployment, RegionPlacement, Role
 from inlay.workers import WorkerSpec, start
 
 COMPILER = "compile"
@@ -37,11 +37,21 @@ class Lowered:
 
 
 def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -> dict[str, Lowered]:
-    """By place. A compile process is started only where something is missing, so a second start needs no torch."""
-    cache, folder = Cache.default(), Path(deployment.model)
-    regions = {str(region.place): region for role in deployment.roles for region in role.regions}
+    """By process. A compile process is started only where something is missing, so a second start needs no torch."""
+    found: dict[str, Lowered] = {}
+    for folder in dict.fromkeys(deployment.folder(role) for role in deployment.roles):
+        roles = [role for role in deployment.roles if deployment.folder(role) == folder]
+        found |= _ensure(deployment, Path(folder), roles, progress)
+    return found
+
+
+def _ensure(deployment: Deployment, folder: Path, roles: Sequence[Role], progress: Callable[[str], None]) -> dict[str, Lowered]:
+    """What the processes of these roles load, all of one model."""
+    cache = Cache.default()
+    regions = {role.process(region): region for role in roles for region in role.regions}
+    slots = {role.process(region): deployment.slots_of(role) for role in roles for region in role.regions}
     versions = {place: check_available(region) for place, region in regions.items()}
-    requests = {place: lower_request(deployment, region) for place, region in regions.items()}
+    requests = {place: lower_request(deployment, region, slots=slots[place]) for place, region in regions.items()}
     keys = {
         place: artifact_key(folder, backend=backend(region.backend), request=requests[place])
         for place, region in regions.items()
@@ -56,13 +66,14 @@ def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -
     return {place: Lowered(cache.artifact(key), directory, versions[place]) for place, key in keys.items()}
 
 
-def lower_request(deployment: Deployment, region: RegionPlacement) -> LowerRequest:
-    """What is asked of the backend: the region's layers and precision; buckets for one that runs declared sizes only."""
+def lower_request(deployment: Deployment, region: RegionPlacement, *, slots: int | None = None) -> LowerRequest:
+    """What is asked of the backend: the region's layers and precision; buckets for one that runs declared sizes only.
+    `slots` are those of its role, by default the deployment's."""
     threads = max(1, len(deployment.cluster.device(region.device).cores))
     buckets = None
     if not backend(region.backend).dynamic:
         buckets = ShapeBuckets(
-            batches=_doubling(deployment.slots), widths=_doubling(deployment.chunk), capacities=deployment.capacities
+            batches=_doubling(slots or deployment.slots), widths=_doubling(deployment.chunk), capacities=deployment.capacities
         )
     return LowerRequest(precision=region.precision, buckets=buckets, threads=threads, layers=region.layers)
 

@@ -34,6 +34,8 @@ class RegionMemory(msgspec.Struct, frozen=True, kw_only=True):
 def check_memory(deployment: Deployment, spec: ModelSpec) -> None:
     """Raise DeploymentError with the sum where a region needs more than its device is said to have."""
     for role in deployment.roles:
+        if role.drafts:
+            continue
         for region in role.regions:
             memory = deployment.cluster.device(region.device).memory
             if memory is None:

@@ -14,7 +14,7 @@ from inlay.backends import backend
 from inlay.backends.environment import python_of
 from inlay.errors import DeploymentError, DeviceLostError, UnsupportedError
 from inlay.hardware import check_local
-from inlay.models import check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
+from inlay.models import ModelSpec, check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
 from inlay.orchestrator.addresses import Address, assign_addresses, peers_of
 from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered
 from inlay.orchestrator.fitting import check_memory
@@ -46,20 +46,16 @@ def start_local(
     _check_model(deployment)
     lowered = ensure_lowered(deployment, progress=progress)
     running = Running(deployment, directory=Path(tempfile.mkdtemp(prefix="inlay-")), key=create_key())
-    places = [str(region.place) for role in deployment.roles for region in role.regions]
+    places = [role.process(region) for role in deployment.roles for region in role.regions]
     try:
-        common = {
-            "model_digest": model_digest(deployment.model),
-            "rope": rope_of(read_model(deployment.model)),
-            "kv_transfer": deployment.kv_transfer,
-        }
         addresses = assign_addresses(deployment, running.directory)
         progress("loading " + ", ".join(role.runner for role in deployment.roles))
         for role in deployment.roles:
             for index, region in enumerate(role.regions):
-                config = _device_config(running, deployment, role, index, lowered[str(region.place)], addresses)
-                config |= {**common, "fault": (faults or {}).get(str(region.place), "none")}
-                running.spawn(_device(running, deployment, region, config))
+                name_of = role.process(region)
+                config = _device_config(running, deployment, role, index, lowered[name_of], addresses)
+                config["fault"] = (faults or {}).get(name_of, "none")
+                running.spawn(_device(running, deployment, name_of, region, config))
         name = name or Path(deployment.model).resolve().name
         running.spawn(_engine(running, deployment, addresses, name=name, event_log=event_log, seconds=seconds or {}))
         running.wait_for(running.engine_socket, needs=[*places, "engine"], seconds=LOAD_SECONDS)
@@ -80,29 +76,52 @@ def _check_model(deployment: Deployment) -> None:
     check_vocabulary(read_tokenizer(deployment.model), spec)
     read_template(deployment.model)
     check_memory(deployment, spec)
+    if any(role.drafts for role in deployment.roles):
+        _check_draft(deployment, spec)
+
+
+def _check_draft(deployment: Deployment, spec: ModelSpec) -> None:
+    """The draft model must speak of the same tokens: as many, each with the same text."""
+    draft = read_model(deployment.draft_model)
+    open_checkpoint(deployment.draft_model)
+    if draft.vocabulary != spec.vocabulary:
+        raise DeploymentError(
+            f"draft model {deployment.draft_model!r} has a vocabulary of {draft.vocabulary}, expected that of "
+            f"{deployment.model!r}, {spec.vocabulary}",
+            hint="a draft model drafts token ids, so it must share the tokenizer",
+        )
+    theirs, ours = read_tokenizer(deployment.draft_model), read_tokenizer(deployment.model)
+    other = next((token for token in range(spec.vocabulary) if theirs.token_text(token) != ours.token_text(token)), None)
+    if other is not None:
+        raise DeploymentError(
+            f"draft model {deployment.draft_model!r}: token {other} is {theirs.token_text(other)!r}, expected "
+            f"{ours.token_text(other)!r} as in {deployment.model!r}",
+            hint="a draft model drafts token ids, so it must share the tokenizer",
+        )
 
 
 def _check(deployment: Deployment) -> None:
     """What this version cannot make true, by name and before anything starts."""
     check_local(deployment.cluster)
-    devices: dict[str, str] = {}
+    devices: dict[tuple[str, bool], str] = {}
     for role in deployment.roles:
         if (role.parallel.tp, role.parallel.ep) != (1, 1):
             raise UnsupportedError(
                 f"{role.runner} has parallel {role.parallel.tp}x{role.parallel.ep}, expected 1x1 in this version"
             )
-        unknown = [item for item in role.roles if item not in ("prefill", "decode")]
-        if unknown:
-            raise UnsupportedError(f"{role.runner} has role {unknown[0]!r}; prefill and decode are served")
+        if "target" in role.roles:
+            raise UnsupportedError(
+                f"{role.runner} has role 'target'", hint="a place with the role decode verifies what is drafted for it"
+            )
         for region in role.regions:
             check_available(region)
-            if region.device in devices:
-                other = devices[region.device]
+            if (region.device, role.drafts) in devices:
+                other = devices[region.device, role.drafts]
                 raise DeploymentError(
                     f"{region.device} runs {other} and {region.place} of {role.runner}; a device process runs one backend",
                     hint="give each its own device, or list both role names in one entry",
                 )
-            devices[region.device] = str(region.place)
+            devices[region.device, role.drafts] = str(region.place)
     for role_name in ("prefill", "decode"):
         if not any(role_name in role.roles for role in deployment.roles):
             raise DeploymentError(f"no place has the role {role_name}", hint=f"add --role {role_name}=DEVICE/BACKEND")
@@ -113,7 +132,8 @@ def _device_config(
 ) -> dict[str, Any]:
     """What the process of one region is started with; `before` and `after` are its neighbours in the replica."""
     region = role.regions[index]
-    places = [str(item.place) for item in role.regions]
+    places = [role.process(item) for item in role.regions]
+    folder = deployment.folder(role)
     address = addresses[places[index]]
     return {
         "place": places[index],
@@ -129,19 +149,22 @@ def _device_config(
         "framework_version": lowered.framework_version,
         "threads": region_threads(deployment, region),
         "capacities": deployment.capacities,
-        "rooms": tuple(deployment.slots_by_capacity.values()),
-        "slots": deployment.slots,
+        "rooms": deployment.rooms_of(role),
+        "slots": deployment.slots_of(role),
         "page": PAGE,
-        "pages": deployment.pages,
+        "pages": 0 if role.drafts else deployment.pages,
+        "model_digest": model_digest(folder),
+        "rope": rope_of(read_model(folder)),
+        "kv_transfer": deployment.kv_transfer,
         "before": places[index - 1] if index else "",
         "after": places[index + 1] if index + 1 < len(places) else "",
         "options": region_options(deployment, region),
     }
 
 
-def _device(running: Running, deployment: Deployment, region: RegionPlacement, config: dict[str, Any]) -> WorkerSpec:
+def _device(running: Running, deployment: Deployment, name: str, region: RegionPlacement, config: dict[str, Any]) -> WorkerSpec:
     return WorkerSpec(
-        name=str(region.place),
+        name=name,
         program="inlay.engine.device:main",
         run_directory=str(running.directory),
         config=msgspec.to_builtins(config, builtin_types=(bytes,)),
@@ -180,9 +203,9 @@ def _engine(
             "roles": role.roles,
             "processes": [
                 {
-                    "place": str(region.place),
-                    "socket": str(addresses[str(region.place)].socket),
-                    "pid": running.workers[str(region.place)].pid,
+                    "place": role.process(region),
+                    "socket": str(addresses[role.process(region)].socket),
+                    "pid": running.workers[role.process(region)].pid,
                 }
                 for region in role.regions
             ],
@@ -197,6 +220,7 @@ def _engine(
         "runners": runners,
         "context": deployment.context,
         "chunk": deployment.chunk,
+        "speculation": deployment.speculation,
         "load_seconds": LOAD_SECONDS,
         "salt": deployment.tenant_salt + model_digest(deployment.model),
         "event_log": None if event_log is None else os.fspath(event_log),

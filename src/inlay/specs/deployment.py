@@ -26,6 +26,7 @@ from inlay.hardware import (
 from inlay.specs.kv import KV_DTYPES, STORED, KvTransfer
 from inlay.specs.precision import DTYPES, Precision
 from inlay.specs.role_option import PlacedLayers, parse_role, write_region
+from inlay.specs.speculation import AUTO, ENUMERATED, MODES, RULES, SpeculationSetup
 
 ROLES = ("prefill", "decode", "draft", "target")
 DEPLOYMENT_VERSION = 1
@@ -73,16 +74,26 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     parallel: Parallel = Parallel()
 
     @property
+    def drafts(self) -> bool:
+        """Whether it runs the draft model."""
+        return self.roles == ("draft",)
+
+    def process(self, region: RegionPlacement) -> str:
+        """What the process of one of its regions is called: the place, marked where it runs the draft model, since that may
+        share a device with the target."""
+        return f"{region.place}:draft" if self.drafts else str(region.place)
+
+    @property
     def runner(self) -> str:
-        """What the scheduler and requests call it: its places joined by "+"."""
-        return "+".join(str(region.place) for region in self.regions)
+        """What the scheduler and requests call it: its processes joined by "+"."""
+        return "+".join(self.process(region) for region in self.regions)
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """What shall run. `model` is a folder; `context` the most tokens of a sequence, `slots` the sequences a replica
     holds at once, `chunk` the prompt tokens of one prefill step, `capacities` the KV buckets in ascending order, `rooms`
     how many slots each of them has (empty = `slots` each), `pages` how many pages of PAGE tokens a replica keeps for
-    prompts that begin alike.
+    prompts that begin alike. The role draft runs `draft_model`, a folder of the same vocabulary; `speculation` says how.
 
     `kv_transfer` is what hand-offs may do to KV. `tables` and `artifacts` are files by place ("xeon:0/openvino"). Reserved:
     adapter, tenant_salt, generation,
@@ -98,6 +109,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     capacities: tuple[int, ...]
     rooms: tuple[int, ...] = ()
     pages: int = 0
+    draft_model: str = ""
+    speculation: SpeculationSetup = SpeculationSetup()
     kv_transfer: KvTransfer = KvTransfer()
     tables: dict[str, FileReference] = {}
     artifacts: dict[str, FileReference] = {}
@@ -107,6 +120,20 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     draining: bool = False
     version: int = DEPLOYMENT_VERSION
+
+    def folder(self, role: Role) -> str:
+        """The model that a role runs."""
+        return self.draft_model if role.drafts else self.model
+
+    def slots_of(self, role: Role) -> int:
+        """How many slots each capacity of a role may have: one for a sequence, on a draft runner one for each of its outcomes
+        that are drafted ahead."""
+        outcomes = self.speculation.breadth if self.speculation.mode in (AUTO, ENUMERATED) else 0
+        return self.slots * (1 + outcomes) if role.drafts else self.slots
+
+    def rooms_of(self, role: Role) -> tuple[int, ...]:
+        """How many slots each capacity of a role has."""
+        return (self.slots_of(role),) * len(self.capacities) if role.drafts else tuple(self.slots_by_capacity.values())
 
     @property
     def slots_by_capacity(self) -> dict[int, int]:
@@ -127,6 +154,8 @@ class _DeploymentEntry(msgspec.Struct, kw_only=True):
     version: int
     rooms: tuple[int, ...] = ()
     pages: int = 0
+    draft_model: str = ""
+    speculation: SpeculationSetup = SpeculationSetup()
     kv_transfer: KvTransfer = KvTransfer()
     tables: dict[str, FileReference] = {}
     artifacts: dict[str, FileReference] = {}
@@ -178,6 +207,8 @@ def deployment_from_roles(
     capacities: Sequence[int] | None = None,
     rooms: Sequence[int] = (),
     pages: int | None = None,
+    draft_model: str = "",
+    speculation: SpeculationSetup = SpeculationSetup(),
     precision: Precision | Mapping[str, Precision] = Precision(),
     depth: int | None = None,
 ) -> Deployment:
@@ -211,6 +242,8 @@ def deployment_from_roles(
         capacities=tuple(capacities) if capacities is not None else choose_capacities(context),
         rooms=tuple(rooms),
         pages=slots * context // (2 * PAGE) if pages is None else pages,
+        draft_model=draft_model,
+        speculation=speculation,
     )
     check_deployment(deployment, source="the roles given", depth=depth)
     return deployment
@@ -257,7 +290,8 @@ def check_deployment(deployment: Deployment, *, source: str, depth: int | None =
             )
         for region in role.regions:
             _check_region(deployment.cluster, region, where)
-        _check_layers(role, where, depth)
+        _check_layers(role, where, None if role.drafts else depth)
+    _check_speculation(deployment, source)
 
 
 def _check_sizes(deployment: Deployment, source: str) -> None:
@@ -292,6 +326,34 @@ def _check_sizes(deployment: Deployment, source: str) -> None:
         raise DeploymentError(
             f"{source}: chunk is {deployment.chunk}, expected at most the context {deployment.context}", hint="lower chunk"
         )
+
+
+def _check_speculation(deployment: Deployment, source: str) -> None:
+    setup = deployment.speculation
+    for name, value, known in (("mode", setup.mode, MODES), ("rule", setup.rule, RULES)):
+        if value not in known:
+            raise DeploymentError(
+                f"{source}: speculation {name} is {value!r}, expected one of {list(known)}", hint="correct it"
+            )
+    numbers = (("drafts", setup.drafts, 1), ("breadth", setup.breadth, 0), ("truncate", setup.truncate, 1))
+    for name, number, least in numbers:
+        if number < least:
+            raise DeploymentError(
+                f"{source}: speculation {name} is {number}, expected at least {least}", hint="leave it out for the default"
+            )
+    for index, role in enumerate(deployment.roles):
+        if "draft" not in role.roles:
+            continue
+        if not role.drafts or len(role.regions) != 1:
+            raise DeploymentError(
+                f"{source}: roles[{index}] has roles {list(role.roles)} and {len(role.regions)} regions, expected draft alone "
+                "and one region",
+                hint="the draft model is another model than that of the other roles, and runs as a whole",
+            )
+        if not deployment.draft_model:
+            raise DeploymentError(
+                f"{source}: roles[{index}] is draft and there is no draft_model", hint="name one: --draft-model FOLDER"
+            )
 
 
 def _check_region(cluster: Cluster, region: RegionPlacement, where: str) -> None:

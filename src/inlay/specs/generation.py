@@ -21,6 +21,7 @@ class GenerationParameters(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     logprobs: int = -1
     echo: bool = False
+    speculation: str = "auto"
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):

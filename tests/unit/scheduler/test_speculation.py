@@ -1,4 +1,4 @@
-"""Speculation as bookkeeping: every mode, several sequences, cancellations and preemptions in between, late and wrong drafts."""
+"""Speculation as bookkeeping: every mode, several sequences, cancellations and preemptions, late and wrong drafts."""
 
 from __future__ import annotations
 
