@@ -69,6 +69,7 @@ def join_facts(runner: str, processes: Sequence[Ready], *, roles: tuple[str, ...
         raise DeviceError(f"the processes of {runner} have no batch size in common: {[item.batches for item in processes]}")
     return RunnerFacts(
         runner=runner,
+        device="+".join(item.place.partition("/")[0] for item in processes),
         epoch=max(item.epoch for item in processes),
         roles=roles,
         capacities=processes[0].capacities,

@@ -1,19 +1,141 @@
-"""Which mode and how many drafts, for one sequence, from measured acceptance, step times and messages. Pure arithmetic."""
+"""Which mode and how many drafts for one sequence, from measured acceptance, step times and messages. Pure arithmetic.
+
+Where no times are known, a draft on another device runs ahead, one on the target's own device is waited for. With times, the
+mode of the largest predicted gain is taken, and none where it is too small; it is then tried again now and then.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.speculating import Speculation
-from inlay.scheduler.state import State
+from inlay.scheduler.state import RunnerState, State
+from inlay.specs.speculation import (
+    AUTO,
+    ENUMERATED,
+    FREE,
+    NGRAM,
+    OFF,
+    SYNCHRONOUS,
+    WORTH_WHILE,
+    Speeds,
+    gain,
+)
+
+ROUNDS = 8
+"""How many verify steps a choice holds before it is made again."""
+PROBE_TOKENS = 64
+"""After so many tokens without drafts one verify step is tried with them."""
+STAY = 1.05
+"""Another choice must be this much better than the present one."""
+NGRAM_PRIOR = 0.5
+
+
+class Choice(NamedTuple):
+    """A mode with its draft length and predicted gain over plain decoding."""
+
+    mode: str
+    drafts: int
+    gain: float
 
 
 def choose(state: State, sequence: Sequence) -> None:
-    """Set how the sequence speculates from now on."""
+    """Set how the sequence speculates from now on, where that is left to the scheduler."""
     speculation = sequence.speculation
-    if speculation is None or speculation.mode != "auto":
+    if speculation is None or speculation.asked != AUTO:
         return
-    _settle(state, sequence, speculation)
+    target = state.runners[sequence.decode]
+    if target.facts.table is None:
+        speculation.mode = _without_times(state, target, speculation)
+        return
+    speculation.since += 1
+    if speculation.mode == OFF:
+        if len(sequence.tokens) < speculation.probe_at:
+            return
+    elif speculation.since < ROUNDS and speculation.mode != AUTO:
+        return
+    speculation.since = 0
+    best = best_choice(state, sequence, target, speculation)
+    _take(speculation, best, len(sequence.tokens), probing=speculation.mode == OFF)
 
 
-def _settle(state: State, sequence: Sequence, speculation: Speculation) -> None:
-    speculation.mode = "free" if speculation.drafter is not None else "ngram"
+def best_choice(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Choice:
+    """The choice of largest predicted gain; mode "off" with gain 1 where none is worth while."""
+    present = None
+    best = Choice(OFF, state.setup.speculation.drafts, 1.0)
+    for choice in _choices(state, sequence, target, speculation):
+        if choice.gain > best.gain:
+            best = choice
+        if (choice.mode, choice.drafts) == (speculation.mode, speculation.drafts):
+            present = choice
+    if best.gain < WORTH_WHILE:
+        return Choice(OFF, state.setup.speculation.drafts, 1.0)
+    if present is not None and best.gain < present.gain * STAY:
+        return present
+    return best
+
+
+def _choices(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Iterator[Choice]:
+    setup = state.setup.speculation
+    drafter = None if speculation.drafter is None else state.runners[speculation.drafter]
+    capacity = sequence.slots[target.name].capacity if target.name in sequence.slots else target.facts.capacities[0]
+    members = max(1, len(target.decoding.get(capacity, ())))
+    if speculation.memory is not None:
+        acceptance = speculation.acceptance_of(NGRAM, NGRAM_PRIOR)
+        for drafts in range(1, setup.drafts + 1):
+            speeds = _speeds(target, None, members, capacity, drafts, rows=0)
+            yield Choice(NGRAM, drafts, gain(NGRAM, acceptance, drafts, speeds))
+    if drafter is None or not drafter.alive or drafter.late:
+        return
+    acceptance = speculation.acceptance_of(SYNCHRONOUS, drafter.acceptance)
+    hit = speculation.hits / speculation.outcomes if speculation.outcomes >= 4 else None
+    for mode in _modes(target, drafter, speculation):
+        rows = members * (1 + (setup.breadth if mode == ENUMERATED else 0))
+        for drafts in range(1, setup.drafts + 1):
+            speeds = _speeds(target, drafter, members, capacity, drafts, rows=rows)
+            yield Choice(mode, drafts, gain(mode, acceptance, drafts, speeds, hit=hit if mode == speculation.mode else None))
+
+
+def _modes(target: RunnerState, drafter: RunnerState, speculation: Speculation) -> Iterable[str]:
+    """Running ahead pays only where the two do not share a device; outcomes need more slots than one."""
+    yield SYNCHRONOUS
+    if drafter.facts.device != target.facts.device:
+        yield FREE
+        if len(speculation.slots) > 1:
+            yield ENUMERATED
+
+
+def _speeds(target: RunnerState, drafter: RunnerState | None, members: int, capacity: int, drafts: int, *, rows: int) -> Speeds:
+    table = target.facts.table
+    if table is None:
+        raise ValueError(f"{target.name} has no latency table")
+    plain = table.seconds(batch=members, width=1, past=capacity)
+    verify = table.seconds(batch=members, width=drafts + 1, past=capacity)
+    ours = None if drafter is None else drafter.facts.table
+    if ours is None:
+        draft = feed = 0.0 if drafter is None else plain
+    else:
+        draft = ours.seconds(batch=rows, width=1, past=capacity)
+        feed = ours.per_token * rows * drafts
+    return Speeds(plain=plain, verify=verify, draft=draft, feed=feed, round_trip=table.overhead)
+
+
+def _without_times(state: State, target: RunnerState, speculation: Speculation) -> str:
+    if speculation.drafter is None:
+        return NGRAM
+    return FREE if state.runners[speculation.drafter].facts.device != target.facts.device else SYNCHRONOUS
+
+
+def _take(speculation: Speculation, choice: Choice, length: int, *, probing: bool) -> None:
+    if choice.mode == OFF:
+        if probing and speculation.tried is not None:  # one step with what was last tried, whatever is predicted
+            speculation.mode, speculation.drafts = speculation.tried
+            speculation.since = ROUNDS - 1
+            return
+        speculation.mode, speculation.probe_at = OFF, length + PROBE_TOKENS
+        return
+    speculation.mode, speculation.drafts = choice.mode, choice.drafts
+    speculation.predicted = choice.gain
+    speculation.tried = (choice.mode, choice.drafts)

@@ -16,7 +16,7 @@ from inlay.scheduler.speculating import Guess, Speculation
 from inlay.scheduler.state import InFlight, RunnerState, State
 from inlay.specs.device import Draft, DraftDone, DraftRow, Interrupt, Move
 from inlay.specs.schedule import Command, Send
-from inlay.specs.speculation import ENUMERATED, FREE, REJECTION
+from inlay.specs.speculation import ENUMERATED, FREE, REJECTION, SYNCHRONOUS
 
 DRAFT = "draft"
 Item = TypeVar("Item")
@@ -163,7 +163,9 @@ def _urgent(drafting: Iterable[Sequence]) -> list[Line]:
     lines: list[Line] = []
     for sequence in drafting:
         speculation = sequence.speculation
-        if speculation is None or sequence.phase != DECODE or speculation.verifying >= 0 or not speculation.drafts:
+        if speculation is None or sequence.phase != DECODE or speculation.verifying >= 0:
+            continue
+        if speculation.mode not in (SYNCHRONOUS, FREE, ENUMERATED):
             continue
         if speculation.best(sequence.tokens) is None:
             lines += _line(lines, sequence, speculation, [], speculation.drafts)

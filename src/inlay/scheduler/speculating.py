@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from inlay.scheduler.ngram import Memory
 from inlay.specs.device import Proposal, SlotAddress
+from inlay.specs.speculation import NGRAM
 
 FORGET = 0.9
 """How much an older verdict counts at each new one."""
@@ -64,10 +65,14 @@ class DraftSlot:
 
 @dataclass(slots=True, eq=False)
 class Speculation:
-    """How one sequence speculates now. `drafter` is the draft runner (none where it drafts from its own text); `verifying`
-    how many drafts the verify step under way was given, -1 where there is none; `waited` since when it holds its runner up.
+    """How one sequence speculates now. `asked` is the mode that was asked for, `mode` the one that it is in; `drafter` is the
+    draft runner (none where it drafts from its own text); `verifying` how many drafts the verify step under way was given, -1
+    where there is none. `verdicts` are what was accepted and judged, older ones counting less, by who drafted; `hits` of
+    `outcomes` verdicts found the next guess made already. `since` counts verdicts since the last choice; without drafts the
+    next one is made at `probe_at` tokens, with what was last `tried`.
     """
 
+    asked: str
     mode: str
     drafts: int
     drafter: str | None = None
@@ -75,9 +80,11 @@ class Speculation:
     guesses: list[Guess] = field(default_factory=list)
     memory: Memory | None = None
     verifying: int = -1
-    rounds: int = 0
-    accepted: float = 0.0
-    judged: float = 0.0
+    verdicts: dict[bool, tuple[float, float]] = field(default_factory=dict)
+    since: int = 0
+    probe_at: int = 0
+    tried: tuple[str, int] | None = None
+    predicted: float = 1.0
     hits: float = 0.0
     outcomes: float = 0.0
 
@@ -93,14 +100,14 @@ class Speculation:
             slot.follow(tokens)
 
     def judge(self, sent: int, accepted: int) -> None:
-        """The verdict on `sent` drafts."""
-        self.accepted = FORGET * self.accepted + accepted
-        self.judged = FORGET * self.judged + min(sent, accepted + 1)
-        self.rounds += 1
+        """The verdict on `sent` drafts of the present mode."""
+        before = self.verdicts.get(self.mode == NGRAM, (0.0, 0.0))
+        self.verdicts[self.mode == NGRAM] = (FORGET * before[0] + accepted, FORGET * before[1] + min(sent, accepted + 1))
 
-    def acceptance(self, prior: float) -> float:
-        """Share of judged tokens that were accepted; `prior` is what other sequences of the pair have shown."""
-        return (PRIOR * prior + self.accepted) / (PRIOR + self.judged)
+    def acceptance_of(self, mode: str, prior: float) -> float:
+        """Share of judged tokens that were accepted of what such a mode drafts; `prior` is what others have shown."""
+        accepted, judged = self.verdicts.get(mode == NGRAM, (0.0, 0.0))
+        return (PRIOR * prior + accepted) / (PRIOR + judged)
 
     def idle_slot(self, length: int, hypothesis: list[int], *, taken: list[DraftSlot]) -> DraftSlot | None:
         """The slot that has most of these rows and no work, none of those that are taken."""

@@ -29,7 +29,7 @@ def begin(state: State, sequence: Sequence) -> None:
     slots = [] if drafter is None else _take_slots(drafter, len(sequence.tokens) + 2 * (setup.drafts + 1), wanted)
     if not slots and mode not in (NGRAM, AUTO):
         return
-    sequence.speculation = speculation = Speculation(mode=mode, drafts=setup.drafts, slots=slots)
+    sequence.speculation = speculation = Speculation(asked=mode, mode=mode, drafts=setup.drafts, slots=slots)
     if mode in (NGRAM, AUTO):
         speculation.memory = Memory()
     if drafter is not None and slots:
@@ -94,7 +94,7 @@ def take_drafts(state: State, sequence: Sequence, capacity: int) -> tuple[list[i
     if speculation.mode == NGRAM and speculation.memory is not None and most > 0:
         found = speculation.memory.guess(sequence.tokens, most)
         speculation.guesses = [Guess(length, found)] if found else []
-    guess = speculation.best(sequence.tokens)
+    guess = None if speculation.mode == OFF else speculation.best(sequence.tokens)
     done = 0 if guess is None else length - guess.base
     drafts = [] if guess is None or most <= 0 else guess.tokens[done : done + most]
     speculation.verifying = len(drafts)
@@ -112,14 +112,15 @@ def judged(state: State, sequence: Sequence, sampled: int) -> list[Command]:
     if speculation is None:
         return []
     sent, speculation.verifying = speculation.verifying, -1
+    settled = speculation.mode
     speculation.follow(sequence.tokens)
     if sent > 0:
         accepted = sampled - 1
         speculation.judge(sent, accepted)
-        if speculation.drafter is not None and speculation.mode != NGRAM:
+        if speculation.drafter is not None and settled != NGRAM:
             drafter, tried = state.runners[speculation.drafter], min(sent, accepted + 1)
             drafter.acceptance += SETTLE * tried * (accepted / tried - drafter.acceptance) if tried else 0.0
-    if speculation.mode in (FREE, ENUMERATED) and sent >= 0:
+    if settled in (FREE, ENUMERATED) and sent >= 0:
         speculation.outcomes = 0.95 * speculation.outcomes + 1.0
         speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)
     choose(state, sequence)
