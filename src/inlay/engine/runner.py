@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from inlay.backends import Buffer, Executable
+from inlay.engine.sampler import score
 from inlay.engine.verifying import verify
 from inlay.errors import DeviceError, InlayError
 from inlay.specs.artifact import ShapeBuckets
@@ -196,25 +197,24 @@ class ExtendRunner:
         return sizes
 
     def _logit_rows(self, batch: Submit, width: int) -> Array:
-        """Which rows of the flattened [B*T] give logits: one for each slot, or, with drafts in the batch, those that each
-        row needs, in order; a framework of declared sizes then gives all. `_offsets` says where each row's begin."""
+        """Which rows of the flattened [B*T] give logits: one for each slot, or, with drafts or targets in the batch, those
+        that each row needs, in order; a framework of declared sizes then gives all. `_offsets` says where each row's begin."""
         self._offsets = {}
-        if not any(row.drafts for row in batch.rows):
+        if not any(row.drafts or row.targets for row in batch.rows):
             wanted = np.arange(batch.count) * width
             for row in batch.rows:
                 at = row.slot - batch.first
                 wanted[at] += len(row.tokens) - 1
                 self._offsets[row.sequence] = at
             return wanted
-        if self._widths:
-            for row in batch.rows:
-                self._offsets[row.sequence] = (row.slot - batch.first) * width + len(row.tokens) - 1 - row.drafts
-            return np.arange(batch.count * width)
         rows: list[int] = []
         for row in batch.rows:
-            last = (row.slot - batch.first) * width + len(row.tokens) - 1
-            self._offsets[row.sequence] = len(rows)
-            rows += range(last - row.drafts, last + 1)
+            start = (row.slot - batch.first) * width
+            wanted_rows = range(start + _first_wanted(row), start + len(row.tokens))
+            self._offsets[row.sequence] = wanted_rows.start if self._widths else len(rows)
+            rows += wanted_rows
+        if self._widths:
+            return np.arange(batch.count * width)
         rows += [0] * (-len(rows) % LOGIT_STEP)
         return np.array(rows, np.int64)
 
@@ -275,9 +275,11 @@ class ExtendRunner:
         return BatchDone(batch=batch.batch, results=results, started=self._started, ended=monotonic(), prompt_tokens=prompt)
 
     def _sample(self, batch: Submit, logits: Buffer) -> tuple[RowResult, ...]:
-        if all(row.sample is None for row in batch.rows):
+        if all(row.sample is None and not row.targets for row in batch.rows):
             return tuple(RowResult(sequence=row.sequence) for row in batch.rows)
         values = logits.read()
+        if any(row.targets for row in batch.rows):
+            self._ports.pop((self._stage.result, values.shape), None)  # large, and rarely wanted
         return tuple(_result(row, values[self._offsets[row.sequence] :]) for row in batch.rows)
 
 
@@ -286,11 +288,18 @@ def bool_true() -> bool:
     return True
 
 
+def _first_wanted(row: Row) -> int:
+    """The first of the row's tokens whose logits are needed."""
+    return 0 if row.targets else len(row.tokens) - 1 - row.drafts
+
+
 def _result(row: Row, logits: Array) -> RowResult:
-    """`logits` begin with the row's first: one for each draft and one more."""
+    """`logits` begin with those after the first token that needs any."""
+    targets = score(logits[: len(row.targets)], row.targets, top_n=row.target_top) if row.targets else ()
     if row.sample is None:
-        return RowResult(sequence=row.sequence)
-    return RowResult(sequence=row.sequence, sampled=verify(row, logits, row.sample))
+        return RowResult(sequence=row.sequence, targets=targets)
+    own = logits[len(row.tokens) - 1 - row.drafts - _first_wanted(row) :]
+    return RowResult(sequence=row.sequence, sampled=verify(row, own, row.sample), targets=targets)
 
 
 def _tokens_first(part: Array) -> Array:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from inlay.engine.sampler import choose, described, survivors
+from inlay.engine.sampler import allowed_scores, check_finite, choose, described, survivors
 from inlay.specs.device import Proposal, Row
-from inlay.specs.sampling import SampledToken, Sampling
+from inlay.specs.sampling import History, SampledToken, Sampling
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[Array, int], int]
@@ -32,7 +32,8 @@ def verify(row: Row, logits: Array, sampling: Sampling) -> tuple[SampledToken, .
         return _by_rejection(row, logits, sampling, first, drafts)
     sampled: list[SampledToken] = []
     for offset in range(row.drafts + 1):
-        token = choose(logits[offset], sampling, position=first + offset)
+        mask, history = _before(row, drafts, offset)
+        token = choose(logits[offset], sampling, position=first + offset, mask=mask, history=history)
         sampled.append(token)
         if offset == row.drafts or token.token != drafts[offset]:
             break
@@ -57,11 +58,11 @@ def accept(distribution: Callable[[int], Array], drafts: Sequence[int], proposal
     return [*kept, draw(distribution(len(drafts)), len(drafts))]
 
 
-def distribution_of(logits: Array, sampling: Sampling) -> Array:
-    """float64 [V]: what a token is drawn from after temperature, top-k and top-p."""
-    allowed = logits.astype(np.float64)
-    if sampling.forbidden:
-        allowed[list(sampling.forbidden)] = -np.inf
+def distribution_of(
+    logits: Array, sampling: Sampling, *, position: int = 0, mask: bytes | None = None, history: History | None = None
+) -> Array:
+    """float64 [V]: what a token is drawn from after all that changes logits, temperature and cut-offs; see `choose`."""
+    allowed = allowed_scores(logits, sampling, position=position, mask=mask, history=history).astype(np.float64)
     kept = survivors(allowed, sampling)
     weights = allowed[kept] / sampling.temperature
     mass = np.exp(weights - weights.max())
@@ -80,14 +81,15 @@ def _by_rejection(row: Row, logits: Array, sampling: Sampling, first: int, draft
         return min(int(np.searchsorted(np.cumsum(mass), value, side="right")), len(mass) - 1)
 
     def distribution(offset: int) -> Array:
-        _check_finite(logits[offset], first + offset)
-        return distribution_of(logits[offset], sampling)
+        check_finite(logits[offset], first + offset)
+        mask, history = _before(row, drafts, offset)
+        return distribution_of(logits[offset], sampling, position=first + offset, mask=mask, history=history)
 
     tokens = accept(distribution, drafts, row.proposals, draw)
     return tuple(described(token, logits[offset], sampling) for offset, token in enumerate(tokens))
 
 
-def _check_finite(logits: Array, position: int) -> None:
-    if not np.isfinite(logits).all():
-        count = int((~np.isfinite(logits)).sum())
-        raise ValueError(f"{count} of {logits.size} logits are not finite at position {position}")
+def _before(row: Row, drafts: tuple[int, ...], offset: int) -> tuple[bytes | None, History | None]:
+    """The mask of a position, and the history with the drafts before it."""
+    mask = row.masks[offset] if row.masks else None
+    return mask, None if row.history is None else row.history.then(drafts[:offset])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from inlay.specs.precision import Precision
-from inlay.specs.sampling import SampledToken, Sampling
+from inlay.specs.sampling import History, SampledToken, Sampling
 from inlay.specs.stage import StageShape
 
 
@@ -34,6 +34,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     The last `drafts` tokens are guesses: the runner samples after the token before them, keeps guesses as long as they
     equal what it sampled, and answers with the tokens it sampled, one more than it kept. `proposals` are the truncated
     distributions that the guesses were drawn from, where rejection sampling is wanted, and empty for the coupled rule.
+
+    `masks` has one mask for each of the `drafts` + 1 positions that are sampled, a bit for each token of the vocabulary,
+    lowest first; an empty one allows all; no masks at all do too. `history` is what came before the first of these
+    positions, there where `sample` looks back: see `History.then`.
+
+    `targets` are tokens whose log-probabilities are wanted, the i-th after the row's i-th token, each with the
+    `target_top` likeliest tokens at its place.
     """
 
     sequence: int
@@ -46,6 +53,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     commit: bool = False
     drafts: int = 0
     proposals: tuple[Proposal, ...] = ()
+    masks: tuple[bytes, ...] = ()
+    history: History | None = None
+    targets: tuple[int, ...] = ()
+    target_top: int = 0
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
@@ -207,10 +218,11 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one row of a batch gave: the sampled token where one was asked for; for a row with drafts those that were
-    kept and the one after them."""
+    kept and the one after them; and its targets' log-probabilities."""
 
     sequence: int
     sampled: tuple[SampledToken, ...] = ()
+    targets: tuple[SampledToken, ...] = ()
 
 
 class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):

@@ -12,7 +12,7 @@ from inlay.engine.runner import ExtendRunner
 from inlay.errors import OutOfMemoryError
 from inlay.specs.artifact import ShapeBuckets
 from inlay.specs.device import BatchDone, BatchFailed, Row, SlotAddress, Submit
-from inlay.specs.sampling import Sampling
+from inlay.specs.sampling import History, Sampling
 from inlay.specs.stage import KvLayer, StageShape
 
 STAGE = StageShape(vocabulary=97, layers=(KvLayer(key_heads=1, key_dim=1, value_heads=1, value_dim=1),) * 2)
@@ -165,3 +165,62 @@ def test_drafts_are_kept_as_far_as_they_are_what_the_model_says(buckets) -> None
     ]
     found = {item.sequence: [token.token for token in item.sampled] for item in run(it, rows).results}
     assert found == {1: [7, 14, 28], 2: [17], 3: [5]}  # after 7 it is 14, after 7 14 it is 28 and not 20
+
+
+@pytest.mark.parametrize("buckets", [None, ShapeBuckets(batches=(1, 4), widths=(1, 8, 16), capacities=(16, 32))])
+def test_targets_get_the_log_probability_after_each_token_of_a_ragged_chunked_prompt(buckets) -> None:
+    executable = Summing()
+    it = runner(executable, buckets)
+    first = [
+        Row(sequence=1, slot=0, tokens=(1, 2, 3), past_length=0, targets=(2, 3, 4), target_top=1),
+        Row(sequence=2, slot=2, tokens=(9, 5), past_length=0, sample=GREEDY),
+    ]
+    done = run(it, first)
+    # The logits after a prefix are 1 at the sum of its ids and 0 elsewhere.
+    likely = 1 - float(np.log(np.e + 96))
+    assert [row.top[0][0] for row in done.results[0].targets] == [1, 3, 6]
+    assert [row.token for row in done.results[0].targets] == [2, 3, 4]
+    assert [row.logprob for row in done.results[0].targets] == pytest.approx([likely - 1, likely, likely - 1])
+    assert done.results[0].sampled == ()
+    assert [item.token for item in done.results[1].sampled] == [14]
+    assert done.results[1].targets == ()
+    second = run(it, [Row(sequence=1, slot=0, tokens=(4, 10), past_length=3, sample=GREEDY, targets=(10,), target_top=0)])
+    assert second.results[0].targets[0].logprob == pytest.approx(likely)
+    assert [item.token for item in second.results[0].sampled] == [20]
+    assert buckets is None or [sizes["R"] // sizes["B"] == sizes["T"] for sizes in executable.sizes] == [True, True]
+    run(it, [Row(sequence=1, slot=0, tokens=(1,), past_length=5, sample=GREEDY)])
+    assert executable.sizes[-1]["R"] == executable.sizes[-1]["B"]
+
+
+def test_a_mask_and_a_history_reach_the_choice() -> None:
+    it = runner(Summing())
+    masked = Row(sequence=1, slot=0, tokens=(1, 2), past_length=0, sample=GREEDY, masks=(b"\x60" + bytes(12),))
+    assert run(it, [masked]).results[0].sampled[0].token == 5
+    tired = Sampling(temperature=0, presence=2.0)
+    told = Row(sequence=1, slot=0, tokens=(4,), past_length=2, sample=tired, history=History(generated=(7,)))
+    assert run(it, [told]).results[0].sampled[0].token == 0
+
+
+def test_drafts_and_targets_fit_into_one_batch() -> None:
+    it = runner(Summing())
+    rows = [
+        Row(sequence=1, slot=0, tokens=(1, 2, 3), past_length=0, targets=(2, 3), target_top=1, sample=GREEDY),
+        Row(sequence=2, slot=2, tokens=(9, 9, 18), past_length=0, sample=GREEDY, drafts=2),
+        Row(sequence=3, slot=3, tokens=(5,), past_length=0, sample=GREEDY),
+    ]
+    found = run(it, rows).results
+    assert [[token.token for token in item.sampled] for item in found] == [[6], [9, 18, 36], [5]]
+    assert [item.top[0][0] for item in found[0].targets] == [1, 3]
+
+
+def test_each_draft_position_has_its_own_mask_and_the_history_goes_along() -> None:
+    it = runner(Summing())
+    only = lambda token: (1 << token).to_bytes(13, "little")  # noqa: E731
+    row = Row(
+        sequence=1, slot=0, tokens=(1, 50, 60), past_length=0, sample=GREEDY, drafts=2, masks=(only(50), only(60), only(70))
+    )
+    assert [token.token for token in run(it, [row]).results[0].sampled] == [50, 60, 70]
+    tired = Sampling(temperature=0, presence=2.0)
+    row = Row(sequence=1, slot=0, tokens=(4, 4, 8), past_length=0, sample=tired, drafts=2, history=History(generated=(16,)))
+    # 4, then 8, and then 16 would be next, which has come before; 4 and 8 have too.
+    assert [token.token for token in run(it, [row]).results[0].sampled] == [4, 8, 0]
