@@ -22,7 +22,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch,openvino,onnxruntime,compiled,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch,openvino,onnxruntime,compiled,structured,dev]'
 	touch $(STAMP)
 
 environments: $(NAMES:%=environment-%)

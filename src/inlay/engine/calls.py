@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from inlay.engine.stops import StopFilter
-from inlay.errors import RequestError
-from inlay.models import DefaultSampling, ModelSpec, TextStream, Tokenizer
-from inlay.specs.generation import Delta, EngineToClient, Failed, Finished, Generate, GenerationParameters, Started
-from inlay.specs.sampling import SampledToken, Sampling
+from inlay.engine.tools import Read, ToolReader
+from inlay.models import TextStream, Tokenizer
+from inlay.specs.generation import CallPiece, Delta, EngineToClient, Failed, Finished, Generate, Started
+from inlay.specs.sampling import SampledToken
 from inlay.specs.schedule import SequenceRequest
 
 Reply = Callable[[EngineToClient], None]
 
 
 class Choice:
-    """Turns one sequence's tokens into deltas; a Listener of the engine's loop."""
+    """Turns one sequence's tokens into deltas; a Listener of the engine's loop.
 
-    def __init__(self, call: Call, *, index: int, sequence: int, stream: TextStream, request: SequenceRequest) -> None:
+    `spelled` are special tokens that count as text (tags of calls); `reader` takes calls of functions out of the text.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        index: int,
+        sequence: int,
+        stream: TextStream,
+        request: SequenceRequest,
+        reader: ToolReader | None = None,
+        spelled: dict[int, str] | None = None,
+    ) -> None:
         self._call = call
-        self._index = index
+        self.index = index
         self._stream = stream
         self._stops = StopFilter(call.message.parameters.stop)
+        self._reader = reader
+        self._spelled = spelled or {}
+        self._is_mute = call.message.parameters.max_tokens == 0
         self.sequence = sequence
         self.request = request
         self.tokens = 0
@@ -34,25 +49,37 @@ class Choice:
         """See Listener."""
         self._call.placed(prefill, decode, cached)
 
+    def scored(self, scores: tuple[SampledToken, ...]) -> None:
+        """See Listener. The echoed prompt goes out with its log-probabilities; its first token has none."""
+        if self.finish_reason is None:
+            self._call.reply(self._call.echo(self.index, scores))
+
     def token(self, sampled: SampledToken) -> None:
-        """See Listener. End tokens count but have no text."""
-        if self.finish_reason is not None:
+        """See Listener. End tokens count but have no text; where none were asked for, the one that came with the prompt is
+        nobody's."""
+        if self.finish_reason is not None or self._is_mute:
             return
         self.tokens += 1
         self._call.token_seen()
-        ends = sampled.token in self.request.stop_tokens
-        text = "" if ends else self._stops.feed(self._stream.feed(sampled.token))
+        read = Read() if sampled.token in self.request.stop_tokens else self._read(self._text(sampled.token))
         if self._stops.stopped:
-            self._end("stop", text, sampled)
-            self._call.cancel(self.sequence)
+            self._finish("stop", read, sampled)
+        elif self._reader is not None and self._reader.is_full:
+            self._finish("tool_calls", read, sampled)
         else:
-            self._call.reply(self._delta(text, sampled, None))
+            self._call.reply(self._delta(read, sampled, None))
+
+    def completed(self) -> None:
+        """See Listener."""
+        if self.finish_reason is None:
+            self._finish("stop", self._rest(), None)
 
     def finished(self, reason: str) -> None:
         """See Listener."""
         if self.finish_reason is None:
-            rest = self._stops.feed(self._stream.flush())
-            self._end("stop" if self._stops.stopped else reason, rest + self._stops.flush(), None)
+            read = Read() if self._is_mute else self._rest()
+            stopped = self._stops.stopped
+            self._end("length" if self._is_mute else "stop" if stopped else reason, read, None)
 
     def failed(self, status: int, code: str, message: str) -> None:
         """See Listener."""
@@ -60,17 +87,62 @@ class Choice:
             self.finish_reason = "error"
             self._call.fail(status, code, message)
 
-    def _end(self, reason: str, text: str, sampled: SampledToken | None) -> None:
+    def _text(self, token: int) -> str:
+        spelled = self._spelled.get(token)
+        return self._stream.feed(token) if spelled is None else self._stream.flush() + spelled
+
+    def _read(self, text: str) -> Read:
+        """New text less what a stop string takes, and less calls. The first `min_tokens` tokens stop nothing."""
+        text = self._stops.feed(text) if self.tokens > self.request.min_tokens else text
+        return Read(text) if self._reader is None else self._reader.feed(text)
+
+    def _rest(self) -> Read:
+        """All that was held back."""
+        read = self._read(self._stream.flush())
+        last = self._stops.flush()
+        if self._reader is None:
+            return Read(read.text + last)
+        for more in (self._reader.feed(last), self._reader.flush()):
+            read = Read(read.text + more.text, [*read.calls, *more.calls])
+        return read
+
+    def _finish(self, reason: str, read: Read, sampled: SampledToken | None) -> None:
+        """End what the scheduler would go on with."""
+        self._end(reason, read, sampled)
+        self._call.cancel(self.sequence)
+
+    def _end(self, reason: str, read: Read, sampled: SampledToken | None) -> None:
+        if reason == "stop" and self._reader is not None and self._reader.calls:
+            reason = "tool_calls"
         self.finish_reason = reason
-        self._call.reply(self._delta(text, sampled, reason))
+        self._call.reply(self._delta(read, sampled, reason))
         self._call.choice_ended()
 
-    def _delta(self, text: str, sampled: SampledToken | None, reason: str | None) -> Delta:
+    def _delta(self, read: Read, sampled: SampledToken | None, reason: str | None) -> Delta:
         tokens = () if sampled is None else (sampled.token,)
         logprobs = () if sampled is None or sampled.logprob is None else (self._call.describe(sampled),)
         return Delta(
-            call=self._call.message.call, index=self._index, text=text, tokens=tokens, logprobs=logprobs, finish_reason=reason
+            call=self._call.message.call,
+            index=self.index,
+            text=read.text,
+            tokens=tokens,
+            logprobs=logprobs,
+            calls=tuple(_joined(read.calls)),
+            finish_reason=reason,
         )
+
+
+def _joined(pieces: list[CallPiece]) -> list[CallPiece]:
+    """Pieces of one call that came together, as one."""
+    found: list[CallPiece] = []
+    for piece in pieces:
+        if found and found[-1].index == piece.index:
+            before = found.pop()
+            arguments = before.arguments + piece.arguments
+            found.append(CallPiece(index=before.index, id=before.id, name=before.name, arguments=arguments))
+        else:
+            found.append(piece)
+    return found
 
 
 class Call:
@@ -109,6 +181,15 @@ class Call:
         self._last = monotonic()
         if self._first is None:
             self._first = self._last
+
+    def echo(self, index: int, scores: tuple[SampledToken, ...] | None = None) -> Delta:
+        """The prompt as text of a choice; with `scores`, log-probabilities of all of its tokens but the first."""
+        message, text = self.message, self._tokenizer.token_text
+        said = self._tokenizer.decode(list(self.prompt)) if message.text is None else message.text
+        rows: tuple[Any, ...] = ()
+        if scores is not None:
+            rows = ([self.prompt[0], text(self.prompt[0]), None, []], *(self.describe(item) for item in scores))
+        return Delta(call=message.call, index=index, text=said, logprobs=rows)
 
     def describe(self, sampled: SampledToken) -> list[Any]:
         """[id, text, log-probability, [[id, text, log-probability], ...]]."""
@@ -150,62 +231,3 @@ class Call:
             if choice.finish_reason is None:
                 choice.finish_reason = "cancelled"
                 self.cancel(choice.sequence)
-
-
-def sequence_requests(
-    message: Generate, prompt: tuple[int, ...], spec: ModelSpec, *, context: int, first: int
-) -> list[SequenceRequest]:
-    """The sequences of a call, numbered from `first`: one per choice, seeds one apart. Raises RequestError."""
-    parameters = message.parameters
-    room = context - len(prompt)
-    if room < 1:
-        raise RequestError(
-            f"the prompt has {len(prompt)} tokens, expected at most {context - 1}: the context is {context}",
-            param="prompt",
-            code="context_length_exceeded",
-            hint="shorten the prompt",
-        )
-    wanted = room if parameters.max_tokens is None else parameters.max_tokens
-    if wanted > room:
-        raise RequestError(
-            f"prompt ({len(prompt)}) and max_tokens ({wanted}) are {len(prompt) + wanted} tokens, the context is {context}",
-            param="max_tokens",
-            code="context_length_exceeded",
-            hint=f"ask for at most {room} tokens",
-        )
-    seed = int.from_bytes(os.urandom(7), "little") if parameters.seed is None else parameters.seed
-    sampling = _sampling(parameters, spec.sampling)
-    return [
-        SequenceRequest(
-            sequence=first + index,
-            request=message.request or f"call-{first}",
-            prompt=prompt,
-            max_tokens=wanted,
-            min_tokens=parameters.min_tokens,
-            stop_tokens=() if parameters.ignore_eos else spec.eos_ids,
-            sampling=Sampling(
-                temperature=sampling.temperature or 0.0,
-                top_p=1.0 if sampling.top_p is None else sampling.top_p,
-                top_k=sampling.top_k or 0,
-                seed=(seed + index) % 2**63,
-                top_n=parameters.logprobs,
-            ),
-            entropy=os.urandom(16),
-            prefill=message.placement.prefill,
-            decode=message.placement.decode,
-            tenant=message.tenant,
-            speculation=parameters.speculation,
-        )
-        for index in range(parameters.n)
-    ]
-
-
-def _sampling(asked: GenerationParameters, default: DefaultSampling) -> DefaultSampling:
-    """What was asked for, else the model's own default, else plain sampling at temperature 1."""
-    own = default.temperature if default.do_sample is not False else None
-    fallback = 1.0 if own is None else own
-    return DefaultSampling(
-        temperature=fallback if asked.temperature is None else asked.temperature,
-        top_p=default.top_p if asked.top_p is None else asked.top_p,
-        top_k=default.top_k if asked.top_k is None else asked.top_k,
-    )

@@ -9,11 +9,12 @@ from typing import IO, Protocol
 
 import msgspec
 
+from inlay.engine.guidance import Guidance
 from inlay.engine.journal import LogEntry
 from inlay.scheduler import State, step
-from inlay.specs.device import EngineToDevice
+from inlay.specs.device import BatchDone, EngineToDevice, Submit
 from inlay.specs.sampling import SampledToken
-from inlay.specs.schedule import Command, Emit, Event, Fail, Finish, Placed, Send, Wake
+from inlay.specs.schedule import Answered, Cancelled, Command, Emit, Event, Fail, Finish, Placed, Send, Wake
 
 
 class Listener(Protocol):
@@ -22,8 +23,14 @@ class Listener(Protocol):
     def placed(self, prefill: str, decode: str, cached: int) -> None:
         """It left the queue for these runners; so many of its tokens need not be computed."""
 
+    def scored(self, scores: tuple[SampledToken, ...]) -> None:
+        """The log-probabilities of its prompt, the first token left out; before any token."""
+
     def token(self, sampled: SampledToken) -> None:
         """One more token."""
+
+    def completed(self) -> None:
+        """Its grammar lets nothing more follow."""
 
     def finished(self, reason: str) -> None:
         """It ended: "stop", "length" or "cancelled"."""
@@ -50,6 +57,7 @@ class EngineLoop:
         self._events: deque[Event] = deque()
         self._busy = False
         self._listeners: dict[int, Listener] = {}
+        self.guidance = Guidance()
         self.observers: list[Callable[[Event, list[Command], float], None]] = []
 
     def listen(self, sequence: int, listener: Listener) -> None:
@@ -70,6 +78,10 @@ class EngineLoop:
 
     def _step(self, event: Event) -> None:
         now = monotonic()
+        if isinstance(event, Answered) and isinstance(event.message, BatchDone):
+            for number, scores in self.guidance.scored(event.message):
+                if number in self._listeners:
+                    self._listeners[number].scored(scores)
         commands = step(self.state, event, now)
         if self._log is not None:
             self._log.write(msgspec.json.encode(LogEntry(now, event, commands)) + b"\n")
@@ -80,17 +92,44 @@ class EngineLoop:
 
     def _carry_out(self, command: Command) -> None:
         match command:
+            case Send(runner=runner, message=Submit() as batch):
+                self._send(runner, self.guidance.prepare(batch))
+                for number, fault in self.guidance.faults(batch):
+                    self._fail(number, fault)
             case Send(runner=runner, message=message):
                 self._send(runner, message)
             case Placed(sequence=number, prefill=prefill, decode=decode, cached=cached) if number in self._listeners:
                 self._listeners[number].placed(prefill, decode, cached)
             case Emit(sequence=number, sampled=sampled) if number in self._listeners:
-                self._listeners[number].token(sampled)
+                self._emit(number, sampled)
             case Finish(sequence=number, reason=reason) if number in self._listeners:
+                self.guidance.forget(number)
                 self._listeners.pop(number).finished(reason)
             case Fail(sequence=number, status=status, code=code, message=message) if number in self._listeners:
+                self.guidance.forget(number)
                 self._listeners.pop(number).failed(status, code, message)
             case Wake(at=at) if self._wake is not None:
                 self._wake(self, at)
             case _:
                 return
+
+    def _emit(self, number: int, sampled: SampledToken) -> None:
+        """A token goes to its listener once its guide has seen it; one that breaks the grammar goes nowhere."""
+        guide = self.guidance.find(number)
+        if guide is None:
+            self._listeners[number].token(sampled)
+            return
+        guide.emitted(sampled.token)
+        if guide.fault or guide.missing:
+            lacking = f"{guide.missing} prompt tokens have no log-probability: their rows were not computed"
+            self._fail(number, guide.fault or lacking)
+            return
+        self._listeners[number].token(sampled)
+        if guide.is_complete:
+            self._listeners[number].completed()
+
+    def _fail(self, number: int, fault: str) -> None:
+        """End one sequence that cannot go on; the others do."""
+        if number in self._listeners:
+            self._listeners[number].failed(500, "guidance_failed", fault)
+            self.feed(Cancelled(number, "guidance failed"))

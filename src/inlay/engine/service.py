@@ -6,13 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from inlay.engine.calls import Call, Choice, sequence_requests
+from inlay.engine.calling import calling_constraint
+from inlay.engine.calls import Call, Choice
+from inlay.engine.grammar import GrammarCompiler, Matcher
+from inlay.engine.guidance import Guide
 from inlay.engine.links import DeviceLink
 from inlay.engine.loop import EngineLoop
+from inlay.engine.sequences import scores_prompt, sequence_requests
+from inlay.engine.tools import ToolReader
 from inlay.errors import InlayError, RequestError, TransferError
 from inlay.models import ChatEncoder, ModelSpec, Tokenizer
 from inlay.specs.generation import (
@@ -34,7 +40,7 @@ from inlay.specs.generation import (
     Tokenize,
     Tokens,
 )
-from inlay.specs.schedule import Arrived, Cancelled, RunnerFacts
+from inlay.specs.schedule import Arrived, Cancelled, RunnerFacts, SequenceRequest
 from inlay.transport import read_frame, shake_hands_async, write_frame
 
 CLIENT_FRAME = 1
@@ -79,6 +85,7 @@ class Service:
         self._links = links
         self._meters = meters
         self._key = key
+        self._grammars = GrammarCompiler(tokenizer, vocabulary=spec.vocabulary, ends=spec.eos_ids)
         self._next_sequence = 1
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,41 +145,70 @@ class Service:
 
     async def _generate(self, message: Generate, calls: dict[int, Call], reply: Callable[[EngineToClient], None]) -> None:
         prompt = await self._prompt(message)
-        if message.parameters.max_tokens == 0:
+        score = scores_prompt(message.parameters)
+        if message.parameters.max_tokens == 0 and score < 0:
             self._answer_nothing(message, prompt, reply)
             return
         requests = sequence_requests(message, prompt, self._spec, context=self._served.context, first=self._next_sequence)
         self._next_sequence += len(requests)
+        matcher = await self._matcher(message)
         call = Call(message, prompt, tokenizer=self._tokenizer, reply=reply, cancel=self._cancel)
-        call.choices = [
-            Choice(
-                call,
-                index=index,
-                sequence=request.sequence,
-                stream=self._tokenizer.stream(prompt[-PREFIX_TOKENS:]),
-                request=request,
-            )
-            for index, request in enumerate(requests)
-        ]
+        call.choices = [self._choice(call, request, index=index) for index, request in enumerate(requests)]
         calls[message.call] = call
-        if message.parameters.echo:
-            for index in range(len(requests)):
-                reply(Delta(call=message.call, index=index, text=self._echo(message, prompt)))
         for choice in call.choices:
+            if message.parameters.echo and score < 0:
+                call.reply(call.echo(choice.index))
+            elif score >= 0 and len(prompt) == 1:
+                choice.scored(())
             if not call.ended:
-                self._loop.listen(choice.sequence, choice)
-                self._loop.feed(Arrived(choice.request))
+                self._begin(choice, matcher=matcher, score=score)
+
+    def _choice(self, call: Call, request: SequenceRequest, *, index: int) -> Choice:
+        use, reader, spelled = call.message.tool_use, None, {}
+        if use is not None and self._chat is not None:
+            shape = self._chat.call_format
+            reader = ToolReader(shape, many=use.parallel)
+            tags = (shape.opening, shape.closing)
+            spelled = {token: text for token, text in self._tokenizer.special.items() if text in tags}
+        return Choice(
+            call,
+            index=index,
+            sequence=request.sequence,
+            stream=self._tokenizer.stream(call.prompt[-PREFIX_TOKENS:]),
+            request=request,
+            reader=reader,
+            spelled=spelled,
+        )
+
+    def _begin(self, choice: Choice, *, matcher: Matcher | None, score: int) -> None:
+        request = choice.request
+        if Guide.is_needed(request.sampling, constrained=matcher is not None, score=score):
+            guide = Guide(
+                request.prompt,
+                sampling=request.sampling,
+                matcher=None if matcher is None else matcher.copy(),
+                score=score,
+                ignores_end=not request.stop_tokens,
+            )
+            self._loop.guidance.add(request.sequence, guide)
+        self._loop.listen(choice.sequence, choice)
+        self._loop.feed(Arrived(request))
+
+    async def _matcher(self, message: Generate) -> Matcher | None:
+        """The grammar of the answer, compiled on a thread; None where any text will do. Raises RequestError."""
+        constraint = message.parameters.constraint
+        if message.tool_use is not None and self._chat is not None:
+            constraint = calling_constraint(message.tool_use, self._chat.call_format, answer=constraint)
+        return None if constraint is None else await asyncio.to_thread(self._grammars.compile, constraint)
 
     def _answer_nothing(self, message: Generate, prompt: tuple[int, ...], reply: Callable[[EngineToClient], None]) -> None:
         """max_tokens 0: the prompt is counted (and echoed), nothing is computed."""
         reply(Started(call=message.call, prompt_tokens=len(prompt), prefill="", decode=""))
+        call = Call(message, prompt, tokenizer=self._tokenizer, reply=reply, cancel=self._cancel)
         for index in range(message.parameters.n):
-            text = self._echo(message, prompt) if message.parameters.echo else ""
+            text = call.echo(index).text if message.parameters.echo else ""
             reply(Delta(call=message.call, index=index, text=text, finish_reason="length"))
         reply(Finished(call=message.call, prompt_tokens=len(prompt), completion_tokens=0))
-
-    def _echo(self, message: Generate, prompt: tuple[int, ...]) -> str:
-        return message.text if message.text is not None else self._tokenizer.decode(list(prompt))
 
     async def _prompt(self, message: Generate) -> tuple[int, ...]:
         if message.tokens is not None:
@@ -184,19 +220,21 @@ class Service:
                     hint="use this model's tokenizer",
                 )
             return message.tokens
-        return await self._encode(message.text, message.messages)
+        tools = () if message.tool_use is None else message.tool_use.tools
+        return await self._encode(message.text, message.messages, tools)
 
-    async def _encode(self, text: str | None, messages: tuple[dict[str, Any], ...] | None) -> tuple[int, ...]:
+    async def _encode(
+        self, text: str | None, messages: tuple[dict[str, Any], ...] | None, tools: tuple[dict[str, Any], ...] = ()
+    ) -> tuple[int, ...]:
         """Long texts are encoded on a thread, so that they hold nobody up."""
         if messages is not None:
             if self._chat is None:
                 raise RequestError(
                     "this model has no chat template", param="messages", hint="use /v1/completions, or add chat_template.jinja"
                 )
-            size = sum(len(str(item.get("content", ""))) for item in messages)
-            if size > MANY_CHARACTERS:
-                return tuple(await asyncio.to_thread(self._chat.encode, messages))
-            return tuple(self._chat.encode(messages))
+            size = sum(len(str(item.get("content", ""))) for item in messages) + sum(len(str(item)) for item in tools)
+            encode = partial(self._chat.encode, messages, tools=tools or None)
+            return tuple(await asyncio.to_thread(encode) if size > MANY_CHARACTERS else encode())
         if text is not None and len(text) > MANY_CHARACTERS:
             return tuple(await asyncio.to_thread(self._tokenizer.encode, text))
         return tuple(self._tokenizer.encode(text or ""))

@@ -43,9 +43,9 @@ class Chunks:
             opening = self._form.opening(choice.index)
             if opening is not None:
                 chunks.append(self._chunk(opening, choice))
-        if event.text or event.logprobs or (self._counts_continuously and event.tokens):
+        if event.text or event.logprobs or event.calls or (self._counts_continuously and event.tokens):
             offset = choice.characters - len(event.text)
-            piece = self._form.piece(choice.index, event.text, event.logprobs, offset=offset)
+            piece = self._form.piece(choice.index, event, offset=offset)
             chunks.append(self._chunk(piece, choice))
         if choice.finish_reason is not None:
             if all(other.finish_reason is not None for other in self._tally.of_prompt(position)):

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from inlay.gateway.tally import Choice
+from inlay.specs.generation import Delta
 from inlay.wire import (
     ChatAnswer,
     ChatChoice,
@@ -42,8 +43,8 @@ class Form(Protocol):
     def opening(self, index: int) -> msgspec.Struct | None:
         """What a choice's stream begins with, before any text."""
 
-    def piece(self, index: int, text: str, rows: Sequence[Any], *, offset: int) -> msgspec.Struct:
-        """More text; `rows` are its log-probabilities, `offset` the characters before it."""
+    def piece(self, index: int, delta: Delta, *, offset: int) -> msgspec.Struct:
+        """What a delta adds; `offset` is the number of characters before it."""
 
     def ending(self, index: int, reason: str) -> msgspec.Struct:
         """What a choice's stream ends with."""
@@ -66,10 +67,10 @@ class CompletionForm:
     def opening(self, index: int) -> None:
         """See Form: nothing."""
 
-    def piece(self, index: int, text: str, rows: Sequence[Any], *, offset: int) -> CompletionChoice:
+    def piece(self, index: int, delta: Delta, *, offset: int) -> CompletionChoice:
         """See Form."""
-        logprobs = completion_logprobs(rows, offset=offset) if self._head.logprobs else None
-        return CompletionChoice(index=index, text=text, logprobs=logprobs)
+        logprobs = completion_logprobs(delta.logprobs, offset=offset) if self._head.logprobs else None
+        return CompletionChoice(index=index, text=delta.text, logprobs=logprobs)
 
     def ending(self, index: int, reason: str) -> CompletionChoice:
         """See Form."""
@@ -101,10 +102,11 @@ class ChatForm:
         """See Form: the role."""
         return ChatChunkChoice(index=index, delta=ChatDelta(role="assistant", content=""))
 
-    def piece(self, index: int, text: str, rows: Sequence[Any], *, offset: int) -> ChatChunkChoice:
+    def piece(self, index: int, delta: Delta, *, offset: int) -> ChatChunkChoice:
         """See Form."""
-        logprobs = chat_logprobs(rows) if self._head.logprobs else None
-        return ChatChunkChoice(index=index, delta=ChatDelta(content=text), logprobs=logprobs)
+        logprobs = chat_logprobs(delta.logprobs) if self._head.logprobs else None
+        pieces = [(piece.index, piece.id, piece.name, piece.arguments) for piece in delta.calls]
+        return ChatChunkChoice(index=index, delta=ChatDelta.of(delta.text, pieces), logprobs=logprobs)
 
     def ending(self, index: int, reason: str) -> ChatChunkChoice:
         """See Form."""
@@ -125,5 +127,5 @@ class ChatForm:
 
     def _choice(self, choice: Choice) -> ChatChoice:
         logprobs = chat_logprobs(choice.rows) if self._head.logprobs else None
-        answer = ChatAnswer(content=choice.text)
+        answer = ChatAnswer.of(choice.text, choice.whole_calls())
         return ChatChoice(index=choice.index, message=answer, logprobs=logprobs, finish_reason=choice.finish_reason)

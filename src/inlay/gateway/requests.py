@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from inlay.errors import RequestError
-from inlay.specs.generation import Generate, GenerationParameters, Placement
+from inlay.specs.generation import Constraint, Generate, GenerationParameters, Placement, ToolUse
 from inlay.wire import ChatRequest, CompletionRequest, plain_messages
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat has none
@@ -41,6 +43,7 @@ def chat_call(request: ChatRequest, *, name: str, tenant: str) -> Generate:
     return Generate(
         call=0,
         messages=plain_messages(request.messages),
+        tool_use=_tool_use(request),
         parameters=_parameters(request, max_tokens=request.token_budget, logprobs=logprobs, echo=False),
         placement=_placement(request),
         request=name,
@@ -61,12 +64,58 @@ def _parameters(
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=0 if top_k == -1 else top_k,
+        min_p=request.min_p,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        repetition_penalty=request.repetition_penalty,
+        logit_bias=request.biases,
         seed=request.seed,
         n=request.n or 1,
         stop=request.stops,
+        stop_token_ids=tuple(request.stop_token_ids or ()),
         ignore_eos=bool(request.ignore_eos),
         logprobs=logprobs,
         echo=echo,
+        constraint=_constraint(request),
+    )
+
+
+def _constraint(request: ChatRequest | CompletionRequest) -> Constraint | None:
+    """What the answer must be, or None."""
+    wanted, format = request.structured_outputs, request.response_format
+    if wanted is None:
+        if format is None or format.type == "text":
+            return None
+        if format.json_schema is None:
+            return Constraint(kind="json_object", field="response_format")
+        return Constraint(kind="json", text=_json_text(format.json_schema.schema), field="response_format")
+    space = "" if wanted.disable_any_whitespace else wanted.whitespace_pattern
+    if wanted.json is not None:
+        text = wanted.json if isinstance(wanted.json, str) else _json_text(wanted.json)
+        return Constraint(kind="json", text=text, whitespace=space)
+    if wanted.regex is not None:
+        return Constraint(kind="regex", text=wanted.regex)
+    if wanted.choice is not None:
+        return Constraint(kind="choice", text=_json_text(wanted.choice))
+    if wanted.grammar is not None:
+        return Constraint(kind="grammar", text=wanted.grammar)
+    return Constraint(kind="json_object", whitespace=space)
+
+
+def _json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _tool_use(request: ChatRequest) -> ToolUse | None:
+    """The functions of a conversation; None where there are none, or none may be called."""
+    choice = request.tool_choice
+    if not request.tools or choice == "none":
+        return None
+    return ToolUse(
+        tools=tuple(msgspec.to_builtins(tool) for tool in request.tools),
+        is_required=choice not in (None, "auto"),
+        function=None if choice is None or isinstance(choice, str) else choice.function.name,
+        parallel=request.parallel_tool_calls is not False,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from inlay.errors import RequestError
 from inlay.gateway.upstream import Event, error_of, protocol_error
-from inlay.specs.generation import Delta, Failed, Finished, Started
+from inlay.specs.generation import CallPiece, Delta, Failed, Finished, Started
 from inlay.wire import Served, Usage, count_usage
 
 
@@ -19,6 +19,7 @@ class Choice:
     index: int
     texts: list[str] = field(default_factory=list)
     rows: list[Any] = field(default_factory=list)
+    calls: list[CallPiece] = field(default_factory=list)
     characters: int = 0
     tokens: int = 0
     finish_reason: str | None = None
@@ -27,6 +28,13 @@ class Choice:
     def text(self) -> str:
         """All of it."""
         return "".join(self.texts)
+
+    def whole_calls(self) -> list[tuple[str, str, str]]:
+        """The calls of functions: (id, name, arguments) each."""
+        found: dict[int, list[CallPiece]] = {}
+        for piece in self.calls:
+            found.setdefault(piece.index, []).append(piece)
+        return [(of[0].id, of[0].name, "".join(piece.arguments for piece in of)) for of in found.values()]
 
 
 class Tally:
@@ -71,6 +79,7 @@ class Tally:
         if self._keeps_text:
             choice.texts.append(delta.text)
             choice.rows.extend(delta.logprobs)
+            choice.calls.extend(delta.calls)
         return choice
 
     def of_prompt(self, position: int) -> Sequence[Choice]:

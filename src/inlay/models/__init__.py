@@ -13,8 +13,10 @@ from inlay.models.spec import DefaultSampling, ModelSpec, read_model
 from inlay.models.stream import TextStream
 from inlay.models.template import ChatTemplate, read_template, tokenizer_facts
 from inlay.models.tokenizer import Tokenizer, check_vocabulary, read_tokenizer
+from inlay.models.tools import CallFormat
 
 __all__ = [
+    "CallFormat",
     "ChatEncoder",
     "ChatTemplate",
     "Checkpoint",

@@ -9,6 +9,7 @@ from typing import Any
 from inlay.errors import RequestError
 from inlay.models.template import ChatTemplate
 from inlay.models.tokenizer import Tokenizer
+from inlay.models.tools import CallFormat, find_format, has_calls, plain_conversation
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAXIMUM_DEPTH = 32
@@ -23,6 +24,8 @@ class ChatEncoder:
         self._tokenizer = tokenizer
         self._template = template
         self._control = tokenizer.control_tokens(template.literals)
+        self.call_format = find_format(template.literals) if template.takes_tools else CallFormat()
+        """How this model writes calls of functions."""
 
     def encode(
         self,
@@ -33,9 +36,12 @@ class ChatEncoder:
         options: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Prompt ids, equal to transformers' `apply_chat_template`, except that control tokens in the messages, tools
-        and options are ordinary text. The template alone decides about <s>. Raises RequestError.
+        and options are ordinary text. The template alone decides about <s>. Functions (`tools`) and their calls become
+        plain text where the template has no place for them. Raises RequestError.
         """
         checked = check_messages(messages)
+        if not self._template.takes_tools and (tools or has_calls(checked)):
+            checked, tools = plain_conversation(checked, tools), None
         given = {"messages": checked, "tools": _plain(tools, "tools"), "options": _plain(options, "options")}
         is_hostile = self._control.occur_in(given)
         if is_hostile:

@@ -36,6 +36,8 @@ class DefaultSampling(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):

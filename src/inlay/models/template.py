@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 
 from inlay.errors import ModelError, RequestError
 from inlay.models.folder import check_folder, read_json
@@ -30,10 +30,14 @@ class ChatTemplate:
         self.variables = dict(variables)
         self._templates: dict[str, jinja2.Template] = {}
         literals: list[str] = []
+        self.takes_tools = "tool_use" in sources
+        """Whether functions can be given to it."""
         for name, source in sources.items():
             try:
                 self._templates[name] = environment.from_string(source)
-                literals.extend(_literals(environment.parse(source)))
+                tree = environment.parse(source)
+                literals.extend(_literals(tree))
+                self.takes_tools = self.takes_tools or "tools" in meta.find_undeclared_variables(tree)
             except (jinja2.TemplateError, RecursionError) as cause:
                 raise ModelError(
                     f"chat template {name!r} cannot be compiled: {cause}", hint="correct chat_template.jinja"

@@ -64,6 +64,10 @@ class Tokenizer:
         """The text of ids; incomplete UTF-8 becomes U+FFFD. Ids outside the vocabulary have no text."""
         return str(self._native.decode(list(ids), skip_special_tokens=skip_special))
 
+    def to_json(self) -> str:
+        """The tokenizer.json of what is at work here, for libraries that read it themselves."""
+        return str(self._native.to_str())
+
     def token_text(self, token: int) -> str:
         """The text of one token by itself, special ones included."""
         return self.decode([token], skip_special=False)

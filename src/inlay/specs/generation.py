@@ -2,26 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
+
+
+class Constraint(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer must be: any JSON object; JSON of a schema (`text`, itself JSON); a match of a regular expression; one
+    of several texts (`text` is a JSON list of them); or a text of a grammar (Lark or GBNF, found out; or Lark).
+
+    `field` is the request field that asked for it. `whitespace` is a pattern of what may stand between the parts of JSON:
+    None for the default, empty for nothing.
+    """
+
+    kind: Literal["json_object", "json", "regex", "choice", "grammar", "lark"]
+    text: str = ""
+    field: str = "structured_outputs"
+    whitespace: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message."""
+        return {"json_object": "JSON constraint", "json": "JSON schema", "regex": "regular expression"}.get(
+            self.kind, self.kind
+        )
+
+
+class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Functions that an answer may call: `tools` as OpenAI spells them. `is_required` forces a call, of `function` where one
+    is named; `parallel` allows several calls in one answer."""
+
+    tools: tuple[dict[str, Any], ...]
+    is_required: bool = False
+    function: str | None = None
+    parallel: bool = True
 
 
 class GenerationParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be asked of one generation. `None` means the model's own default (generation_config)."""
+    """What may be asked of one generation. `None` means the model's own default (generation_config).
+
+    `logprobs` asks for so many log-probabilities beside the chosen token's (0 = none, -1 = not even that one's); with
+    `echo` the prompt comes back before the answer, with its own log-probabilities if they are wanted.
+    """
 
     max_tokens: int | None = None
     min_tokens: int = 0
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    min_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: Annotated[float, Meta(gt=0.0)] | None = None
+    logit_bias: dict[int, float] = {}
     seed: int | None = None
     n: int = 1
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int = -1
     echo: bool = False
     speculation: str = "auto"
+    constraint: Constraint | None = None
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +75,14 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
-    """One request: exactly one of `text`, `tokens` and `messages` is set. `call` names it on this connection."""
+    """One request: exactly one of `text`, `tokens` and `messages` is set. `call` names it on this connection. `tool_use`
+    goes with messages alone."""
 
     call: int
     text: str | None = None
     tokens: tuple[int, ...] | None = None
     messages: tuple[dict[str, Any], ...] | None = None
+    tool_use: ToolUse | None = None
     parameters: GenerationParameters = GenerationParameters()
     placement: Placement = Placement()
     request: str = ""
@@ -88,6 +133,16 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     decode: str
 
 
+class CallPiece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A piece of the call of a function: `index` numbers the calls of one choice; `id` and `name` come with the first
+    piece of each, `arguments` (JSON text) in pieces that are joined."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):
     """New text of choice `index` (may be empty while UTF-8 is incomplete) and the tokens behind it.
 
@@ -99,6 +154,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_default
     text: str
     tokens: tuple[int, ...] = ()
     logprobs: tuple[Any, ...] = ()
+    calls: tuple[CallPiece, ...] = ()
     finish_reason: str | None = None
 
 

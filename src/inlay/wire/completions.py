@@ -50,7 +50,9 @@ class CompletionLogprobs(msgspec.Struct, frozen=True, kw_only=True):
 def completion_logprobs(rows: Sequence[Any], *, offset: int) -> CompletionLogprobs:
     """The completions form of rows [token id, its text, log-probability, [[id, text, log-probability], ...]].
 
-    `offset` is the number of characters of the choice's text before the first row."""
+    The token itself is always among the top ones; of tokens with one text the likeliest stands for all. `offset` is the
+    number of characters of the choice's text before the first row.
+    """
     offsets = []
     for row in rows:
         offsets.append(offset)
@@ -58,9 +60,18 @@ def completion_logprobs(rows: Sequence[Any], *, offset: int) -> CompletionLogpro
     return CompletionLogprobs(
         tokens=[row[1] for row in rows],
         token_logprobs=[row[2] for row in rows],
-        top_logprobs=[{text: logprob for _, text, logprob in row[3]} if row[3] else None for row in rows],
+        top_logprobs=[_top(row) for row in rows],
         text_offset=offsets,
     )
+
+
+def _top(row: Any) -> dict[str, float] | None:
+    if row[2] is None:
+        return None
+    found: dict[str, float] = {}
+    for _, text, logprob in [*row[3], row[:3]]:
+        found.setdefault(text, logprob)
+    return found
 
 
 class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,12 +10,20 @@ import msgspec
 from inlay.errors import RequestError
 from inlay.wire.chat import ChatRequest
 from inlay.wire.completions import CompletionRequest
+from inlay.wire.placement import PlacementRequest
 from inlay.wire.refusals import refuse_unserved
 from inlay.wire.sampling import SamplingFields
+from inlay.wire.structured import StructuredOutputs
 from inlay.wire.tokens import DetokenizeRequest, TokenizeRequest
 
 DEPTH_LIMIT = 32
 _PATH = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_ENUMS = (
+    (r"\.role$", "expected `system`, `developer`, `user`, `assistant` or `tool`"),
+    (r"^\$\.response_format", "expected `text`, `json_object` or `json_schema`"),
+    (r"^\$\.tool_choice$", "expected `none`, `auto`, `required` or a function"),
+    (r"", "expected `function`"),
+)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
@@ -76,13 +84,15 @@ def _explain(error: msgspec.ValidationError, fields: dict[str, Any]) -> RequestE
         return RequestError(f"`{name}` is missing{where}, expected it to be given", param=_param(path) or name)
     if text.startswith("Object contains unknown field"):
         name = f"{path[2:]}.{text.split('`')[1]}"
-        return RequestError(f"`{name}` is no known field, expected `prefill` or `decode`", param=_param(path))
+        known = PlacementRequest if path.startswith("$.inlay") else StructuredOutputs
+        fields_known = " or ".join(f"`{item}`" for item in known.__struct_fields__)
+        return RequestError(f"`{name}` is no known field, expected {fields_known}", param=_param(path))
     value: Any = fields
     for key, index in _STEP.findall(path):
         value = value[key] if key else value[int(index)]
     wanted = text.split(", got ")[0].replace("Expected", "expected")
     if text.startswith("Invalid enum value"):
-        wanted = "expected `system`, `developer`, `user` or `assistant`"
+        wanted = next(wanted for pattern, wanted in _ENUMS if re.search(pattern, path))
     found = f"{value!r:.80}" if not isinstance(value, (list, dict)) else f"a {type(value).__name__} of {len(value)}"
     return RequestError(f"`{path[2:]}` is {found}, {wanted}", param=_param(path))
 
@@ -95,6 +105,17 @@ def _param(path: str) -> str | None:
 def _check_sampling(request: SamplingFields) -> None:
     if request.stream_options is not None and not request.stream:
         raise RequestError("`stream_options` is set but `stream` is not true, expected both", param="stream_options")
+    _ = request.biases
+    for part in (request.response_format, request.structured_outputs):
+        if part is not None:
+            part.check()
+    if (
+        request.structured_outputs is not None
+        and request.response_format is not None
+        and request.response_format.type != "text"
+    ):
+        found = f"`response_format` is {request.response_format.type!r} and `structured_outputs` is set"
+        raise RequestError(f"{found}, expected one of them", param="structured_outputs")
     budget = request.token_budget
     if request.min_tokens is not None and budget is not None and request.min_tokens > budget:
         found = f"`min_tokens` is {request.min_tokens}, expected at most `max_tokens`, which is {budget}"

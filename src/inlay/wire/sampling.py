@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from inlay.errors import RequestError
 from inlay.wire.placement import PlacementRequest
+from inlay.wire.structured import ResponseFormat, StructuredOutputs
 
 TOKEN_LIMIT = 2**31 - 1
 SEED_LIMIT = 2**63 - 1
@@ -18,6 +20,10 @@ TopCount = Annotated[int, Meta(ge=0, le=20)]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 StopTexts = Annotated[list[StopText], Meta(max_length=16)]
 TokenId = Annotated[int, Meta(ge=0, le=TOKEN_LIMIT)]
+TokenIds = Annotated[list[TokenId], Meta(max_length=128)]
+Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
+Biases = Annotated[dict[str, float], Meta(max_length=1024)]
+BIAS_LIMIT = 100.0
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +43,20 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     top_k: Annotated[int, Meta(ge=-1, le=TOKEN_LIMIT)] | None = None
+    min_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] | None = None
+    logit_bias: Biases | None = None
     n: Choices | None = None
     stop: StopText | StopTexts | None = None
+    stop_token_ids: TokenIds | None = None
     seed: Annotated[int, Meta(ge=-SEED_LIMIT - 1, le=SEED_LIMIT)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     user: str | None = None
     inlay: PlacementRequest | None = None
 
@@ -57,6 +71,21 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def biases(self) -> dict[int, float]:
+        """What is added to the logits of which token. Raises RequestError for a key that is no token id, and for more than
+        100 either way."""
+        found = {}
+        for key, amount in (self.logit_bias or {}).items():
+            if not (key.isascii() and key.isdigit() and int(key) <= TOKEN_LIMIT):
+                expected = f"expected a token id, 0 to {TOKEN_LIMIT}, as text"
+                raise RequestError(f"`logit_bias` has the key {key!r:.80}, {expected}", param="logit_bias")
+            if not -BIAS_LIMIT <= amount <= BIAS_LIMIT:
+                expected = f"expected {-BIAS_LIMIT:g} to {BIAS_LIMIT:g}"
+                raise RequestError(f"`logit_bias` of token {key} is {amount}, {expected}", param="logit_bias")
+            found[int(key)] = amount
+        return found
 
     @property
     def includes_usage(self) -> bool:

@@ -10,8 +10,14 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from inlay.errors import RequestError
-from inlay.models import ChatEncoder, ChatTemplate, check_messages, read_template, read_tokenizer
+from inlay.models import CallFormat, ChatEncoder, ChatTemplate, check_messages, read_template, read_tokenizer
 
+PLAIN_ROLES = """\
+{%- for message in messages %}
+{%- if message['role'] not in ['system', 'user', 'assistant'] %}{{ raise_exception('Unknown role') }}{% endif %}
+{{- message['role'] + ':' + (message['content'] | trim) + '\n' }}
+{%- endfor %}
+"""
 ORDINARY = [
     [{"role": "user", "content": "Hello, who are you?"}],
     [
@@ -211,3 +217,55 @@ def test_roles_stay_what_templates_compare_even_where_they_are_special_tokens(tm
     tokenizer = read_tokenizer(tmp_path)
     ids = ChatEncoder(tokenizer, ChatTemplate({"default": source}, variables={})).encode([{"role": "user", "content": "user"}])
     assert tokenizer.decode(ids) == "yesuser"
+
+
+TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+CALLED = [
+    {"role": "user", "content": "1 + 2?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}],
+    },
+    {"role": "tool", "tool_call_id": "c", "content": "3"},
+]
+
+
+def test_a_template_without_a_place_for_functions_gets_them_as_text(tokenizer_folders: dict[str, Path]) -> None:
+    template = ChatTemplate({"default": PLAIN_ROLES}, variables={})
+    assert not template.takes_tools
+    tokenizer = read_tokenizer(tokenizer_folders["byte-level"])
+    encoder = ChatEncoder(tokenizer, template)
+    assert encoder.call_format == CallFormat()
+    text = tokenizer.decode(encoder.encode(CALLED, tools=TOOLS))
+    assert text.startswith("system:") and '"name": "add"' in text and "one block for each call" in text
+    assert 'assistant:<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>' in text
+    assert "user:<tool_response>\n3\n</tool_response>" in text
+    merged = tokenizer.decode(encoder.encode([{"role": "system", "content": "Be short."}, *CALLED], tools=TOOLS))
+    assert merged.startswith("system:Be short.\n\n") and merged.count("system:") == 1
+    without = tokenizer.decode(encoder.encode(CALLED))
+    assert without.startswith("user:1 + 2?") and "<tool_response>" in without
+
+
+def test_a_template_that_takes_functions_gets_them_as_they_are(tokenizer_folders: dict[str, Path]) -> None:
+    template = ChatTemplate({"default": "{{ tools | tojson }}{% for m in messages %}{{ m.role }}{% endfor %}"}, variables={})
+    tokenizer = read_tokenizer(tokenizer_folders["byte-level"])
+    text = tokenizer.decode(ChatEncoder(tokenizer, template).encode(CALLED, tools=TOOLS))
+    assert text.endswith("userassistanttool") and '"name": "add"' in text and "block for each" not in text
+
+
+@pytest.mark.parametrize(
+    ("template", "shape"),
+    [
+        ('{{ tools }}<tool_call>{"name": <name>, "arguments": <object>}</tool_call>', CallFormat()),
+        (
+            '{{ tools }}{"name": function name, "parameters": dictionary of arguments}',
+            CallFormat(opening="", closing="", key="parameters"),
+        ),
+        ("{{ tools }}[TOOL_CALLS]", CallFormat()),
+        ('{"name": x, "parameters": y}', CallFormat()),
+    ],
+)
+def test_the_shape_of_calls_is_the_one_that_the_template_teaches(tokenizer_folders, template: str, shape: CallFormat) -> None:
+    tokenizer = read_tokenizer(tokenizer_folders["byte-level"])
+    assert ChatEncoder(tokenizer, ChatTemplate({"default": template}, variables={})).call_format == shape

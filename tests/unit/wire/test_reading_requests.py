@@ -46,12 +46,20 @@ def test_every_honoured_completions_field_is_read() -> None:
         "logprobs": 0,
         "echo": True,
         "user": "u",
+        "min_p": 0.1,
+        "presence_penalty": -2,
+        "frequency_penalty": 2.0,
+        "repetition_penalty": 1.1,
+        "logit_bias": {"50256": -100, "3": 2.5},
+        "stop_token_ids": [1, 2],
+        "response_format": {"type": "json_object"},
         "inlay": {"prefill": "a:0/x", "decode": None},
     }
     request, ignored = read(body)
     assert ignored == ()
     assert (request.token_budget, request.min_tokens, request.temperature, request.top_p) == (5, 2, 0.0, 0.5)
     assert (request.stops, request.seed, request.logprobs, request.echo) == (("x",), -3, 0, True)
+    assert request.biases == {50256: -100, 3: 2.5} and request.stop_token_ids == [1, 2]
     assert request.includes_usage and request.counts_continuously
     assert request.inlay.prefill == "a:0/x" and request.inlay.decode is None
 
@@ -122,6 +130,26 @@ def test_a_prompt_of_another_kind_is_refused_by_name(prompt: Any) -> None:
         ("inlay", {"prefil": "a"}, "prefil"),
         ("inlay", {"prefill": 1}, "1"),
         ("min_tokens", 17, "17"),
+        ("min_p", 1.1, "1.1"),
+        ("min_p", -0.1, "-0.1"),
+        ("presence_penalty", 2.1, "2.1"),
+        ("frequency_penalty", -2.1, "-2.1"),
+        ("repetition_penalty", 0, "0"),
+        ("repetition_penalty", 10.5, "10.5"),
+        ("logit_bias", {"7": 101}, "101"),
+        ("logit_bias", {"7": -100.5}, "-100.5"),
+        ("logit_bias", {"seven": 1}, "'seven'"),
+        ("logit_bias", {"-7": 1}, "'-7'"),
+        ("logit_bias", {"7": "1"}, "logit_bias"),
+        ("stop_token_ids", [-1], "-1"),
+        ("stop_token_ids", [1] * 129, "129"),
+        ("response_format", {"type": "xml"}, "json_schema"),
+        ("response_format", {"type": "json_schema"}, "schema"),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}}, "schema"),
+        ("structured_outputs", {}, "none"),
+        ("structured_outputs", {"regex": "a", "choice": ["b"]}, "regex and choice"),
+        ("structured_outputs", {"choice": []}, "0"),
+        ("structured_outputs", {"regexp": "a"}, "regexp"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_field_value_and_expectation(field: str, value: Any, shown: str) -> None:
@@ -130,28 +158,68 @@ def test_a_value_out_of_range_is_refused_with_field_value_and_expectation(field:
     assert f"`{field}" in error.message and shown in error.message and "expected" in error.message
 
 
+def test_a_constraint_is_asked_for_in_one_way() -> None:
+    both = {"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}}
+    assert refusal(COMPLETION | both).param == "structured_outputs"
+    assert read(COMPLETION | both | {"response_format": {"type": "text"}})[0].structured_outputs.regex == "a"
+
+
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "shown"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools", "function"),
+        ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, "tools", "`function`"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools", "'a b'"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 3}}]}, "tools", "3"),
+        ({"tools": [FUNCTION, FUNCTION]}, "tools", "2 functions named 'f'"),
+        ({"tools": [FUNCTION] * 129}, "tools", "129"),
+        ({"tool_choice": "required"}, "tool_choice", "required"),
+        ({"tools": [FUNCTION], "tool_choice": "sometimes"}, "tool_choice", "auto"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function"}}, "tool_choice", "function"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice", "'g'"),
+        ({"tools": [FUNCTION], "parallel_tool_calls": "no"}, "parallel_tool_calls", "'no'"),
+    ],
+)
+def test_functions_that_do_not_fit_together_are_refused(fields: dict[str, Any], param: str, shown: str) -> None:
+    error = refusal(CHAT | fields, ChatRequest)
+    assert error.param == param and shown in error.message and "expected" in error.message
+
+
+def test_completions_know_no_functions() -> None:
+    assert refusal(COMPLETION | {"tools": [FUNCTION]}).code == "unsupported_parameter"
+    assert refusal(COMPLETION | {"tool_choice": "required"}).code == "unsupported_parameter"
+
+
+def test_calls_and_their_results_are_part_of_a_conversation() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    messages = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "3"}]},
+    ]
+    request, ignored = read(CHAT | {"messages": messages, "tools": [FUNCTION]}, ChatRequest)
+    assert ignored == ()
+    assert plain_messages(request.messages) == (
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "call_1"},
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function"}),
         ("functions", [{"name": "f"}]),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {}}),
-        ("logit_bias", {"50256": -100}),
-        ("presence_penalty", 0.1),
-        ("frequency_penalty", -0.1),
         ("best_of", 3),
         ("suffix", "end"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy"}),
         ("prompt_logprobs", 1),
         ("reasoning_effort", "high"),
-        ("repetition_penalty", 1.2),
-        ("min_p", 0.1),
         ("guided_json", {}),
-        ("stop_token_ids", [1]),
     ],
 )
 @pytest.mark.parametrize("form", [CompletionRequest, ChatRequest])
@@ -206,11 +274,13 @@ def test_a_missing_field_is_named() -> None:
     [
         [],
         [{"role": "user", "content": "x"}] * 1025,
-        [{"role": "tool", "content": "x"}],
         [{"role": "user", "content": None}],
         [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
         [{"role": "user", "content": [{"type": "text"}]}],
         [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
+        [{"role": "assistant", "tool_calls": []}],
+        [{"role": "user", "content": "x", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]}],
+        [{"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": "{}"}}],
     ],
 )
 def test_messages_that_are_not_text_are_refused(messages: Any) -> None:

@@ -24,7 +24,7 @@ def test_completion_logprobs_are_four_lists_of_one_length() -> None:
     made = completion_logprobs(ROWS, offset=3)
     assert made.tokens == ["He", "é"]
     assert made.token_logprobs == [-0.5, -0.25]
-    assert made.top_logprobs == [{"He": -0.5, "Ha": -1.5}, None]
+    assert made.top_logprobs == [{"He": -0.5, "Ha": -1.5}, {"é": -0.25}]
     assert made.text_offset == [3, 5]
 
 
