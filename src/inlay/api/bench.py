@@ -20,29 +20,27 @@ from inlay.client.load import (
     Plan,
     Target,
     Workload,
-    cells,
     dump_result,
     page,
     parse_budgets,
     read_result,
+    shown,
 )
-from inlay.client.load.drawing import HEAD
 from inlay.client.load.exchange import Address
 from inlay.hardware import probe
 from inlay.units import format_bytes
 
 __all__ = [
-    "HEAD",
     "BenchResult",
     "Load",
     "Plan",
     "Workload",
     "bench",
-    "cells",
     "dump_result",
     "page",
     "parse_budgets",
     "read_result",
+    "shown",
 ]
 
 

@@ -15,16 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from inlay.api.bench import (
-    HEAD,
     BenchResult,
     Load,
     Plan,
     Workload,
-    cells,
     dump_result,
     page,
     parse_budgets,
     read_result,
+    shown,
 )
 from inlay.api.bench import bench as measure
 from inlay.cli.bars import progress_bar
@@ -179,12 +178,11 @@ def facts_of(result: BenchResult) -> dict[str, Any]:
 
 def _show(result: BenchResult) -> None:
     table = Table(title=f"{result.model} at {result.url} (measured)", title_justify="left")
-    shown = [cells(level) for level in result.levels]
-    kept = [i for i, _ in enumerate(HEAD) if i < 8 or any(row[i] != "-" for row in shown)]
-    for i in kept:
-        table.add_column(HEAD[i], justify="left" if i == 0 else "right")
-    for row in shown:
-        table.add_row(*(row[i] for i in kept))
+    head, rows = shown(result)
+    for i, name in enumerate(head):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     for note in [*result.facts["notes"], *_remarks(result)]:
         print(f"note: {note}", file=sys.stderr)

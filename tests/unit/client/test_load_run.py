@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shutil
+import socket
+import ssl
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -195,6 +199,35 @@ def test_refused_requests_are_counted_by_kind_and_the_rest_is_measured() -> None
     run(work, every_other)
 
 
+def test_https_is_spoken_with_a_server_whose_certificate_is_known_and_refused_with_any_other(tmp_path, monkeypatch) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl here to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(certificate, key)
+
+    async def work() -> None:
+        made = LoadWorld(three_words)
+        server = await asyncio.start_server(made.serve, "localhost", 0, ssl=served, family=socket.AF_INET)
+        url = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        stranger = Target(url, key=None, seconds=20.0, clock=made.clock)
+        with pytest.raises(RequestError, match=r"cannot be reached.*certificate"):
+            await stranger.models()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        known = Target(url, key=None, seconds=20.0, clock=made.clock)
+        assert [item.id for item in await known.models()] == ["tiny"]
+        answer = await known.stream("/v1/completions", b"{}")
+        assert (answer.error, len(answer.arrivals)) == ("", 3)
+        known.close()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 30))
+
+
 METERS = """
 # TYPE vllm:spec_decode_num_drafts counter
 vllm:spec_decode_num_drafts_total{engine="0"} %d
@@ -335,6 +368,24 @@ def test_a_result_survives_its_file_and_its_page_needs_nothing_else(tmp_path) ->
     assert drawn.count("<circle") == 4 and drawn.count("<polyline") == 2
     assert "<b>" not in drawn and "&lt;b&gt;ours&lt;/b&gt; (2)" in drawn
     assert "<script" not in drawn and "<link" not in drawn and "src=" not in drawn
+    assert "Goodput at rising load" not in drawn and "acceptance" not in drawn
     path.write_text('{"format": "other"}')
     with pytest.raises(InputError, match="no result of inlay bench"):
         read_result(path)
+
+
+def test_goodput_at_rising_load_is_drawn_where_an_open_loop_has_budgets() -> None:
+    async def work(made: LoadWorld) -> BenchResult:
+        loads = [Load(kind="open", value=rate, arrivals="uniform") for rate in (4.0, 2.0)]
+        bench = made.bench(*loads, requests=4, budgets={"ttft": 0.2, "e2e": 1.0})
+        await bench.run()
+        levels = tuple(bench.levels)
+        return BenchResult(
+            label="x", url="", model="tiny", facts={}, workload={}, budgets={"ttft": 0.2, "e2e": 1.0}, levels=levels
+        )
+
+    drawn = page([run(work)])
+    assert "Goodput at rising load: TTFT 200 ms, E2E 1000 ms" in drawn
+    assert drawn.count('class="even"') == 1
+    first, second = (drawn.index(f"x, rate {rate}: ") for rate in (2, 4))
+    assert first < second  # from the least load to the most

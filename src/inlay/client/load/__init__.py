@@ -1,12 +1,13 @@
 """Load on any OpenAI-compatible endpoint, and what came back, measured: the work of `inlay bench`.
 
 workload.py makes the requests (prompts.py, lengths.py, traces.py), run.py sends them over target.py and exchange.py,
-answer.py reads the streams (events.py), figures.py holds the definitions, records.py the result, drawing.py its page.
+answer.py reads the streams (events.py), figures.py holds the definitions, records.py the result; drawing.py and plot.py
+make its page.
 """
 
 from __future__ import annotations
 
-from inlay.client.load.drawing import cells, page
+from inlay.client.load.drawing import page, shown
 from inlay.client.load.figures import parse_budgets
 from inlay.client.load.records import BenchResult, Level, Load, RequestRecord, Summary, dump_result, read_result
 from inlay.client.load.run import Bench, Plan
@@ -23,9 +24,9 @@ __all__ = [
     "Summary",
     "Target",
     "Workload",
-    "cells",
     "dump_result",
     "page",
     "parse_budgets",
     "read_result",
+    "shown",
 ]
