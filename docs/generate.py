@@ -18,6 +18,7 @@ from support_matrix import support
 
 from inlay import errors
 from inlay.cli.main import app
+from inlay.client.load import records
 from inlay.errors import InlayError
 from inlay.gateway import make_app
 from inlay.hardware import cluster, cluster_file
@@ -162,11 +163,11 @@ def http() -> str:
 
 
 def files() -> str:
-    """Fields of the cluster file and of the deployment file."""
+    """Fields of the cluster file, of the deployment file and of a result of inlay bench."""
     parts = [
-        "# Files\n\nBoth are YAML; unknown keys, keys given twice and wrong types are errors. Sizes: bytes or texts such as\n"
-        "`16 GiB`, bandwidths such as `25 GB/s`, latencies such as `20 us`. Examples: [clusters](../../examples/clusters),\n"
-        "[deployments](../../examples/deployments).\n\n## cluster.yaml\n"
+        "# Files\n\nCluster and deployment are YAML; unknown or doubled keys and wrong types are errors. Sizes: bytes\n"
+        "or texts such as `16 GiB`, bandwidths such as `25 GB/s`, latencies such as `20 us`. Examples:\n"
+        "[clusters](../../examples/clusters), [deployments](../../examples/deployments).\n\n## cluster.yaml\n"
     ]
     clusters: list[tuple[Any, type[msgspec.Struct]]] = [
         (cluster.Cluster, cluster_file._ClusterEntry),
@@ -186,6 +187,9 @@ def files() -> str:
         "\nThe roles `draft` and `target`, `parallel` above 1 and KV not in float32 are refused by name. Kept in the file and\n"
     )
     parts.append("without effect for now: `tables`, `artifacts` and the reserved keys.\n")
+    parts.append("\n## Result of inlay bench\n\nJSON, written by `inlay bench -o` and drawn by `inlay bench --plot`.\n")
+    written = (records.BenchResult, records.Level, records.Load, records.Summary, records.Spread, records.ServerDelta)
+    parts += [f"\n### {noun.__name__}\n\n{inspect.getdoc(noun)}\n{fields(noun)}" for noun in (*written, records.RequestRecord)]
     return "".join(parts)
 
 
