@@ -41,6 +41,8 @@ def test_every_token_is_counted_and_every_figure_there(url, tmp_path) -> None:
         assert figures["goodput_share"] == 1.0 and figures["counted_by_chunks"] == 0
         assert figures["ttft"]["count"] == figures["tpot"]["count"] == 6
         assert figures["prompt_tokens"] == pytest.approx(6 * 40, rel=0.2)
+    meters = httpx.get(f"{url}/metrics").text
+    assert re.search(r'inlay_phase_seconds_count{device="cpu:1",phase="decode"} [1-9]', meters)
     assert "secret" not in output.read_text() and "secret" not in done.stdout
     assert found["facts"]["hardware"] and len(json.loads(output.read_text())["levels"][0]["requests"]) == 6
     drawn = run("bench", "--plot", str(output), str(output), "-o", str(html))

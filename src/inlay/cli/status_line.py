@@ -13,9 +13,11 @@ from rich.text import Text
 from inlay.api.watching import EngineWatch
 from inlay.orchestrator import Running
 from inlay.telemetry import Sample
+from inlay.units import format_seconds
 
 SECONDS = 1.0
 """Between two readings; rates are over this time."""
+PHASES = "inlay_phase_seconds"
 Totals = dict[str, float]
 Part = Callable[[Totals, Totals, float], str]
 
@@ -53,7 +55,7 @@ def status_text(before: Sequence[Sample], after: Sequence[Sample], *, seconds: f
         return "the engine does not answer"
     old, new = _totals(before), _totals(after)
     parts = [part(old, new, seconds) for part in PARTS]
-    return "  ".join([*filter(None, parts), *_modes(after)])
+    return "  ".join([*filter(None, parts), *_phases(before, after), *_busy(before, after, seconds), *_modes(after)])
 
 
 def _requests(old: Totals, new: Totals, seconds: float) -> str:
@@ -94,6 +96,28 @@ def _faults(old: Totals, new: Totals, seconds: float) -> str:
 
 PARTS: tuple[Part, ...] = (_requests, _rate, _cache, _prefix, _acceptance, _faults)
 """The parts of the line in order."""
+
+
+def _phases(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
+    """The mean time of the batches of each phase since the last reading: `decode 4.1 ms`."""
+    spent, batches = _changes(before, after, f"{PHASES}_sum", "phase"), _changes(before, after, f"{PHASES}_count", "phase")
+    return [f"{phase} {format_seconds(spent[phase] / count)}" for phase, count in batches.items() if count > 0]
+
+
+def _busy(before: Sequence[Sample], after: Sequence[Sample], seconds: float) -> list[str]:
+    """The share of the time since the last reading in which each device that did anything computed."""
+    worked = _changes(before, after, "inlay_device_busy_seconds", "device")
+    return [f"{device} {spent / seconds:.0%}" for device, spent in worked.items() if spent > 0 and seconds > 0]
+
+
+def _changes(before: Sequence[Sample], after: Sequence[Sample], name: str, label: str) -> Totals:
+    """What a meter gained, by one of its labels."""
+    found: Totals = {}
+    for sign, samples in ((-1.0, before), (1.0, after)):
+        for sample in samples:
+            if sample.name == name and label in sample.labels:
+                found[sample.labels[label]] = found.get(sample.labels[label], 0.0) + sign * sample.value
+    return found
 
 
 def _modes(samples: Sequence[Sample]) -> list[str]:

@@ -85,6 +85,7 @@ class Metering:
         phase, tokens = self._phases.pop(done.batch, ("unknown", 0))
         label = self._labels[runner]
         self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens)
+        self._meters.phase_seconds.labels(phase, label.device).observe(done.ended - done.started)
 
     def _command(self, command: Command) -> None:
         match command:

@@ -48,6 +48,13 @@ class EngineMeters:
         self.device_busy_seconds = Gauge(
             "inlay_device_busy_seconds", "Seconds a device has spent in batches since it started", ["device"], registry=registry
         )
+        self.phase_seconds = Histogram(
+            "inlay_phase_seconds",
+            "Time of one batch on its devices, by what was computed",
+            ["phase", "device"],
+            registry=registry,
+            buckets=_TOKEN_SECONDS,
+        )
         self.plan_requests = Counter(
             "inlay_plan_requests_total", "Requests by how they were placed", ["kind"], registry=registry
         )

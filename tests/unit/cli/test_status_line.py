@@ -20,6 +20,21 @@ def test_the_line_tells_requests_rate_and_memory_and_leaves_out_what_is_not_ther
     assert status_text(before, [], seconds=1.0) == "the engine does not answer"
 
 
+def test_phases_have_the_mean_time_of_their_last_batches_and_devices_their_share() -> None:
+    meters = EngineMeters()
+    meters.phase_seconds.labels("decode", "cpu:1").observe(5.0)
+    meters.device_busy_seconds.labels("cpu:1").set(5.0)
+    before = list(read_samples(meters.text()))
+    for seconds in (0.004, 0.006):
+        meters.phase_seconds.labels("decode", "cpu:1").observe(seconds)
+    meters.phase_seconds.labels("prefill", "cpu:0").observe(0.05)
+    meters.device_busy_seconds.labels("cpu:0").set(0.05)
+    meters.device_busy_seconds.labels("cpu:1").set(5.01)
+    line = status_text(before, list(read_samples(meters.text())), seconds=0.1)
+    assert "  decode 5.0 ms  prefill 50.0 ms" in line
+    assert "  cpu:1 10%  cpu:0 50%" in line
+
+
 TEXT = """
 vllm:spec_decode_num_draft_tokens_total %d
 vllm:spec_decode_num_accepted_tokens_total %d
