@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -145,6 +148,17 @@ def test_a_body_without_a_length_ends_with_its_connection() -> None:
         hang_up_after_step=1,
     )
     assert (record.error, record.arrivals) == ("", (0.1,))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts=st.lists(st.integers(min_value=1, max_value=400), max_size=12), junk=st.binary(max_size=40))
+def test_an_answer_is_the_same_however_the_network_cuts_it_and_what_is_none_never_hangs(cuts, junk) -> None:
+    whole = STREAM + text("é") + coded(b": ping\n\n") + text(" two", finish="length") + counted(3, 2)
+    edges = sorted({0, *(cut for cut in cuts if cut < len(whole)), len(whole)})
+    record = streamed(lambda body: [(0.0, whole[low:high]) for low, high in pairwise(edges)])
+    assert (record.error, len(record.arrivals), record.output_tokens) == ("", 2, 2)
+    broken = streamed(lambda body: [(0.0, junk or b"x")], hang_up_after_step=0)
+    assert broken.error in ("not_http", "connection_lost", "not_a_stream") or broken.error.startswith("http_")
 
 
 def made(*, ttft: float, tpot: float, tokens: int = 3, error: str = "") -> RequestRecord:
