@@ -43,6 +43,7 @@ def bench(
     rate: Annotated[str | None, typer.Option(help=OPEN_HELP)] = None,
     arrivals: Annotated[str, typer.Option(help="gaps of the open loop: poisson or uniform")] = "poisson",
     trace: Annotated[str | None, typer.Option(help="replay arrivals and lengths of a trace (Mooncake, Azure)")] = None,
+    sessions: Annotated[str | None, typer.Option(help="of a trace of sessions: so many at once, for example 1,4")] = None,
     speed: Annotated[str, typer.Option(help="how many times as fast as recorded, for example 1,10")] = "1",
     scale_lengths: Annotated[float, typer.Option(help="the trace's lengths times this")] = 1.0,
     most_tokens: Annotated[int | None, typer.Option(help="cut the trace's requests to this (default: the model's)")] = None,
@@ -76,6 +77,7 @@ def bench(
 ) -> None:
     """Measure an OpenAI-compatible server under load: TTFT, ITL, TPOT, throughput, interactivity, goodput (all measured)."""
     given = locals()
+    _check_folders(output, html)
     if plot:
         _draw([read_result(path) for path in targets], output or html)
         return
@@ -83,7 +85,7 @@ def bench(
         raise InputError(f"{len(targets)} URLs are given, expected one", hint="several result files need --plot")
     names = [name for name in Workload.__struct_fields__ if name in given and name not in ("ids", "extra")]
     workload = Workload(**{name: given[name] for name in names}, ids=_range(ids), extra=_extra(extra))
-    loads = _loads(concurrency, rate, arrivals=arrivals, trace=trace, speed=speed)
+    loads = _loads(concurrency, rate, arrivals=arrivals, trace=trace, sessions=sessions, speed=speed)
     plan = Plan(loads=loads, requests=requests, seconds=seconds, warmup=warmup, budgets=parse_budgets(goodput))
     command = shlex.join(["inlay", *_without_key(sys.argv[1:])])
     with _progress() as tell:
@@ -98,7 +100,9 @@ def bench(
     _judge(found)
 
 
-def _loads(concurrency: str | None, rate: str | None, *, arrivals: str, trace: str | None, speed: str) -> tuple[Load, ...]:
+def _loads(
+    concurrency: str | None, rate: str | None, *, arrivals: str, trace: str | None, sessions: str | None, speed: str
+) -> tuple[Load, ...]:
     """One load a level. Raises InputError unless at most one way is given; concurrency 1 when none is."""
     ways = {"concurrency": concurrency, "rate": rate, "trace": trace}
     given = [name for name, value in ways.items() if value is not None]
@@ -109,13 +113,22 @@ def _loads(concurrency: str | None, rate: str | None, *, arrivals: str, trace: s
         raise InputError(f"arrivals is {arrivals!r}, expected poisson or uniform", hint="poisson is the default")
     if rate is not None:
         return tuple(Load(kind="open", value=value, arrivals=arrivals) for value in _numbers(rate, name="rate"))
+    if sessions is not None and (trace is None or "," in speed):
+        raise InputError(f"sessions is {sessions!r}, expected a --trace and one --speed beside it", hint="--trace FILE.jsonl")
+    if trace is not None and sessions is not None:
+        pace = _numbers(speed, name="speed")[0]
+        return tuple(Load(kind="sessions", value=count, speed=pace) for count in _whole(sessions, name="sessions"))
     if trace is not None:
         return tuple(Load(kind="replay", value=value) for value in _numbers(speed, name="speed"))
-    values = _numbers(concurrency or "1", name="concurrency")
+    return tuple(Load(kind="closed", value=value) for value in _whole(concurrency or "1", name="concurrency"))
+
+
+def _whole(text: str, *, name: str) -> list[float]:
+    values = _numbers(text, name=name)
     broken = [value for value in values if value != int(value)]
     if broken:
-        raise InputError(f"concurrency {broken[0]:g} is no whole number, expected one", hint="rates may be broken: --rate")
-    return tuple(Load(kind="closed", value=value) for value in values)
+        raise InputError(f"{name} {broken[0]:g} is no whole number, expected one", hint="rates may be broken: --rate")
+    return values
 
 
 def _numbers(text: str, *, name: str) -> list[float]:
@@ -159,6 +172,13 @@ def _progress() -> Iterator[Callable[[str], None]]:
             yield tell
         else:
             yield lambda text: tell(text) if " of " not in text else None
+
+
+def _check_folders(*paths: Path | None) -> None:
+    """Before the run, not after it."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}", hint="make the folder first")
 
 
 def _draw(results: list[BenchResult], path: Path | None) -> None:

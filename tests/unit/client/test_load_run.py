@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +277,72 @@ def test_mooncakes_trace_is_replayed_in_its_order_at_its_speed_with_its_shared_p
         assert "cut to 100 tokens" in bench.notes[0]
 
     run(work)
+
+
+SESSIONS = """{"id": "a", "block_size": 64, "requests": [\
+{"t": 0.0, "type": "n", "in": 128, "out": 3, "think_time": 9.0, "hash_ranges": [[1, 2]]}, \
+{"type": "subagent", "requests": [{"type": "n", "in": 64, "out": 2, "think_time": 0.5, "hash_ranges": [[7, 7]]}]}, \
+{"type": "s", "in": 256, "out": 4, "think_time": 2.0, "hash_ranges": [[1, 3], [5, 5]]}]}
+{"id": "b", "block_size": 64, "requests": [{"type": "n", "in": 128, "out": 5, "think_time": 0.0, "hash_ranges": [[1, 2]]}]}
+"""
+
+
+def test_sessions_go_turn_by_turn_with_their_time_to_think_and_share_prefixes_within_themselves(tmp_path) -> None:
+    path = tmp_path / "sessions.jsonl.gz"
+    path.write_bytes(gzip.compress(SESSIONS.encode()))
+    workload = Workload(endpoint="completions", prompts="ids", trace=str(path), scale_lengths=0.25, most_tokens=1000)
+
+    async def work(made: LoadWorld) -> None:
+        bench = made.bench(Load(kind="sessions", value=1, speed=2.0), workload=workload, seconds=1.3)
+        await bench.run()
+        records = bench.levels[0].requests
+        first, inner, third, other = (body["prompt"] for body in made.bodies[1:5])
+        assert [len(first), len(inner), len(third), len(other)] == [32, 16, 64, 32]
+        assert third[:32] == first and third[:16] != inner and other != first
+        assert [record.session for record in records][:4] == [0, 0, 0, 1]
+        assert [record.sent for record in records[:4]] == [0.0, 0.25, 1.25, 1.25]
+        assert len(records) > 4 and made.bodies[5]["prompt"] != first  # the file again, as other sessions
+
+    run(work)
+
+    async def whole(made: LoadWorld) -> None:
+        bench = made.bench(Load(kind="sessions", value=2), workload=workload)
+        await bench.run()
+        assert [record.session for record in bench.levels[0].requests].count(0) == 3
+        assert bench.levels[0].summary.sent == 4
+        bench = made.bench(Load(kind="sessions", value=2), workload=workload, requests=3)
+        await bench.run()
+        assert bench.levels[0].summary.sent == 3
+
+    run(whole)
+
+
+def test_sessions_and_single_requests_are_told_apart(tmp_path) -> None:
+    path = tmp_path / "trace.jsonl"
+
+    async def refused(made: LoadWorld, load: Load, words: str) -> None:
+        workload = Workload(endpoint="completions", prompts="ids", trace=str(path))
+        with pytest.raises(InputError, match=words):
+            await made.bench(load, workload=workload).run()
+
+    path.write_text(MOONCAKE)
+    run(lambda made: refused(made, Load(kind="sessions", value=1), "holds single requests"))
+    path.write_text(SESSIONS)
+    run(lambda made: refused(made, Load(kind="replay", value=1), "holds sessions"))
+    path.write_text('{"requests": [{"in": 0, "out": 1}]}')
+    run(lambda made: refused(made, Load(kind="sessions", value=1), "line 1: the session cannot be used"))
+    path.write_text('{"requests": []}')
+    run(lambda made: refused(made, Load(kind="sessions", value=1), "holds no request"))
+
+
+def test_recorded_prompts_share_what_they_shared_at_any_scale() -> None:
+    for scale in (1.0, 0.37, 0.02):
+        source = Synthetic(seed=0, ids=(0, 10**6))
+        short, long = (source.of_blocks((4, 8), round(900 * scale), block=512, scale=scale) for _ in range(2))
+        other = source.of_blocks((4, 9), round(900 * scale), block=512, scale=scale)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(short, other, strict=True)))
+        assert short == long
+        assert common == pytest.approx(512 * scale, abs=1)
 
 
 def test_azures_trace_is_read_to_a_tenth_of_a_microsecond(tmp_path) -> None:

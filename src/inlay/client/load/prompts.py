@@ -76,13 +76,25 @@ class Synthetic:
         front = self._piece(f"shared/{group % self.groups}", self.shared, whole=False) if self.shared else []
         return self._joined([*front, *self._piece(name, tokens, whole=True)])
 
-    def of_blocks(self, blocks: Sequence[int], tokens: int, *, block: int) -> Prompt:
-        """`tokens` tokens, the ones of equal blocks equal."""
-        parts = [part for number in blocks for part in self._piece(f"block/{number}", block, whole=False)]
+    def of_blocks(self, blocks: Sequence[int], tokens: int, *, block: int, scale: float = 1.0, scope: str = "") -> Prompt:
+        """`tokens` tokens of a recorded prompt that is `blocks` of `block` tokens each, every `1 / scale`-th of them.
+
+        Equal blocks of one `scope` give equal tokens, so prompts share what the recorded ones shared, at any scale."""
         count = tokens if self.ids is not None else self.ratio.words(tokens, whole=True)
-        if len(parts) < count:
-            parts += self._piece(f"after/{blocks[-1] if blocks else 0}", tokens, whole=True)
-        return self._joined(parts[:count])
+        step = (1.0 if self.ids is not None else self.ratio.tokens_per_word) / scale
+        made: dict[int, list[Any]] = {}
+        parts = []
+        for index in range(count):
+            place, offset = divmod(int(index * step), block)
+            number = blocks[place] if place < len(blocks) else -1 - place
+            if number not in made:
+                made[number] = self._block(f"block/{scope}/{number}", block)
+            parts.append(made[number][offset])
+        return self._joined(parts)
+
+    def _block(self, name: str, size: int) -> list[Any]:
+        rng = random.Random(f"{self.seed}/{name}")
+        return rng.choices(WORDS if self.ids is None else range(self.ids[0], self.ids[1] + 1), k=size)
 
     def _piece(self, name: str, tokens: int, *, whole: bool) -> list[Any]:
         rng = random.Random(f"{self.seed}/{name}")

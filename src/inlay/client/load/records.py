@@ -14,14 +14,16 @@ FORMAT = "inlay-bench/1"
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """How requests come: `closed` keeps `value` of them open; `open` sends `value` a second whatever the server does;
-    `replay` sends them when a trace says, `value` times as fast."""
+    `replay` sends them when a trace says, `value` times as fast; `sessions` keeps `value` recorded sessions going, each
+    of which sends a turn when the one before is answered and its time to think has gone by, at `speed`."""
 
     kind: str
     value: float
     arrivals: str = ""
+    speed: float = 1.0
 
     def __str__(self) -> str:
-        names = {"closed": "concurrency", "open": "rate", "replay": "trace at speed"}
+        names = {"closed": "concurrency", "open": "rate", "replay": "trace at speed", "sessions": "sessions"}
         return f"{names.get(self.kind, self.kind)} {self.value:g}"
 
 
@@ -31,7 +33,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     `arrivals`: when each piece of the answer with generated tokens in it came; `chunk_tokens`: how many tokens each held,
     where the server counts as it goes. `output_tokens` is the server's own count (`counted_by` usage) or the number of
     pieces. `error` is empty, or unreachable, connection_lost, timeout, not_http, http_STATUS, not_a_stream, not_a_chunk,
-    error_in_stream, broken_stream, no_tokens.
+    error_in_stream, broken_stream, no_tokens. `session` is the number of the session whose turn it was.
     """
 
     index: int
@@ -48,6 +50,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     output_tokens: int = 0
     counted_by: str = ""
     finish_reason: str = ""
+    session: int | None = None
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,18 +14,16 @@ import msgspec
 from inlay.client.load.answer import StreamedAnswer
 from inlay.client.load.exchange import Clock
 from inlay.client.load.figures import summarize
+from inlay.client.load.loops import Loop, Sleep
 from inlay.client.load.prompts import Synthetic, WordRatio
 from inlay.client.load.records import Level, Load, RequestRecord, ServerDelta
 from inlay.client.load.server_meters import Counts, delta, read_counts
 from inlay.client.load.target import Model, Target
 from inlay.client.load.workload import Ask, Asker, Workload
-from inlay.errors import RequestError
+from inlay.errors import InputError, RequestError
 
 SAMPLES = (20, 120)
 """Words of the two prompts by which a server's tokens a word are found."""
-PAUSE_SECONDS = 0.1
-"""A stream of a closed loop waits so long after a failed request, so that a server that refuses is not flooded."""
-Sleep = Callable[[float], Awaitable[None]]
 Progress = Callable[[str], None]
 
 
@@ -40,8 +38,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     budgets: dict[str, float] = {}
 
     def count(self, load: Load) -> int | None:
-        """How many requests a level has at most: by default 20, or 5 a stream or a second's worth times 10; a trace whole."""
-        if self.requests is not None or self.seconds is not None or load.kind == "replay":
+        """How many requests a level has at most: by default 20, or 5 a stream or 10 seconds' worth; recorded ones whole."""
+        if self.requests is not None or self.seconds is not None or load.kind in ("replay", "sessions"):
             return self.requests
         return max(20, round((5 if load.kind == "closed" else 10) * load.value))
 
@@ -120,7 +118,10 @@ class Bench:
         else:
             await self._try(trial, trial.ask("trial", 0))
             source = Synthetic(seed=wanted.seed, ids=ids, shared=wanted.shared_prefix, groups=wanted.prefix_groups)
-        return Asker(wanted, model=self.model, source=source)
+        asker = Asker(wanted, model=self.model, source=source)
+        for load in self._plan.loads:
+            _check(asker, load)
+        return asker
 
     async def _find_model(self) -> Model | None:
         try:
@@ -161,12 +162,21 @@ class Bench:
         before = read_counts(await self._target.metrics())
         underway = Underway(load=load, zero=self._clock(), cpu=self._cpu_clock(), before=before)
         self._underway = underway
-        await (self._closed(asker, underway) if load.kind == "closed" else self._timed(asker, underway))
+        await Loop(
+            asker=asker,
+            load=load,
+            count=self._plan.count(load),
+            seconds=self._plan.seconds,
+            zero=underway.zero,
+            clock=self._clock,
+            sleep=self._sleep,
+            send=partial(self._one, asker.path, underway),
+        ).run()
         self._underway = None
         level = self._close_level(underway, ServerDelta())
         counted = delta(before, read_counts(await self._target.metrics()))
         self.levels.append(msgspec.structs.replace(level, server=counted))
-        if load.kind == "replay" and asker.clipped:
+        if asker.clipped:
             most = asker.workload.most_tokens
             self.notes.append(f"{load}: {asker.clipped} requests of the trace were cut to {most} tokens, prompt and answer")
             asker.clipped = 0
@@ -174,7 +184,7 @@ class Bench:
             self.notes.append(f"{load}: the file's {len(asker.written)} prompts were sent more than once")
 
     async def _warm(self, asker: Asker, load: Load) -> None:
-        streams = min(self._plan.warmup, int(load.value) if load.kind == "closed" else 1)
+        streams = min(self._plan.warmup, int(load.value) if load.kind in ("closed", "sessions") else 1)
         numbers = iter(range(self._plan.warmup))
 
         async def worker() -> None:
@@ -185,43 +195,22 @@ class Bench:
             for _ in range(streams):
                 group.create_task(worker())
 
-    async def _closed(self, asker: Asker, underway: Underway) -> None:
-        load, count = underway.load, self._plan.count(underway.load)
-        numbers = iter(range(count)) if count is not None else itertools.count()
-
-        async def worker() -> None:
-            for number in numbers:
-                if self._plan.seconds is not None and self._clock() - underway.zero >= self._plan.seconds:
-                    return
-                body = asker.body(asker.ask(str(load), number))
-                if not await self._one(asker.path, body, number=number, planned=None, underway=underway):
-                    await self._sleep(PAUSE_SECONDS)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(int(load.value)):
-                group.create_task(worker())
-
-    async def _timed(self, asker: Asker, underway: Underway) -> None:
-        """Each request at its time, however many are still open. The body is made before the wait."""
-        count, seconds = self._plan.count(underway.load), self._plan.seconds
-        async with asyncio.TaskGroup() as group:
-            for number, ask in enumerate(itertools.islice(asker.asks(underway.load), count)):
-                at = ask.at or 0.0
-                if seconds is not None and at >= seconds:
-                    return
-                body = asker.body(ask)
-                wait = underway.zero + at - self._clock()
-                if wait > 0:
-                    await self._sleep(wait)
-                group.create_task(self._one(asker.path, body, number=number, planned=at, underway=underway))
-
-    async def _one(self, path: str, body: bytes, *, number: int, planned: float | None, underway: Underway) -> bool:
+    async def _one(
+        self,
+        path: str,
+        underway: Underway,
+        body: bytes,
+        *,
+        number: int,
+        planned: float | None = None,
+        session: int | None = None,
+    ) -> bool:
         """One request and its record; whether it succeeded."""
         sent = self._clock()
         answer = await self._target.stream(path, body)
         finished = self._clock()
         record = answer.record(index=number, planned=planned, sent=sent, finished=finished, zero=underway.zero)
-        underway.records.append(record)
+        underway.records.append(record if session is None else msgspec.structs.replace(record, session=session))
         count = self._plan.count(underway.load)
         if count is not None:
             self._tell(f"{underway.load}: {len(underway.records)} of {count}")
@@ -236,6 +225,14 @@ class Bench:
         cpu = (self._cpu_clock() - underway.cpu) / elapsed if elapsed > 0 else None
         summary = summarize(records, budgets=self._plan.budgets, client_cpu=cpu)
         return Level(load=underway.load, summary=summary, server=counted, requests=records, interrupted=interrupted)
+
+
+def _check(asker: Asker, load: Load) -> None:
+    """Raises InputError for a load whose requests the trace does not hold."""
+    if load.kind == "replay" and not asker.trace:
+        raise InputError(f"{asker.workload.trace} holds sessions, expected single requests", hint="add --sessions 1,4")
+    if load.kind == "sessions" and not asker.sessions:
+        raise InputError(f"{asker.workload.trace} holds single requests, expected sessions", hint="leave out --sessions")
 
 
 def _advice(answer: StreamedAnswer) -> str:

@@ -11,6 +11,7 @@ import msgspec
 from inlay.client.load.lengths import Lengths
 from inlay.client.load.prompts import Prompt, Synthetic, Written, read_prompts
 from inlay.client.load.records import Load
+from inlay.client.load.sessions import Session, holds_sessions, read_sessions
 from inlay.client.load.traces import BLOCK, Arrival, read_trace
 from inlay.errors import InputError
 
@@ -62,11 +63,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One request before it is sent; `at` seconds after the level begins, None when a stream is free."""
+    """One request before it is sent; `at` seconds after the level begins, None when a stream is free. `think` seconds go
+    by before it, after the answer that it follows."""
 
     prompt: Prompt
     output_tokens: int
     at: float | None = None
+    think: float = 0.0
 
 
 class Asker:
@@ -82,7 +85,9 @@ class Asker:
         from_file = workload.prompts not in ("text", "ids")
         chat = workload.endpoint == "chat"
         self.written: tuple[Written, ...] = read_prompts(workload.prompts, chat=chat) if from_file else ()
-        self.trace: tuple[Arrival, ...] = read_trace(workload.trace) if workload.trace is not None else ()
+        in_sessions = workload.trace is not None and holds_sessions(workload.trace)
+        self.sessions: tuple[Session, ...] = read_sessions(workload.trace) if workload.trace and in_sessions else ()
+        self.trace: tuple[Arrival, ...] = read_trace(workload.trace) if workload.trace and not in_sessions else ()
         self.clipped = 0
 
     @property
@@ -131,15 +136,33 @@ class Asker:
         fields |= wanted.extra
         return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
 
+    def session(self, number: int, *, speed: float) -> Iterator[Ask]:
+        """The turns of session `number`, those of the file over and over; thinking takes `1 / speed` of its time."""
+        found = self.sessions[number % len(self.sessions)]
+        scope = found.name if number < len(self.sessions) else f"{found.name}/{number // len(self.sessions)}"
+        for place, turn in enumerate(found.turns):
+            prompt, output = self._fitted(turn.prompt_tokens, turn.output_tokens)
+            if turn.blocks:
+                scale = self.workload.scale_lengths
+                made = self._source.of_blocks(turn.blocks, prompt, block=found.block, scale=scale, scope=scope)
+            else:
+                made = self._source.prompt(f"session/{scope}/{place}", prompt, group=number)
+            yield Ask(prompt=made, output_tokens=output, think=turn.think / speed)
+
     def _recorded(self, number: int, item: Arrival, *, speed: float) -> Ask:
-        scale, most = self.workload.scale_lengths, self.workload.most_tokens
-        prompt, output = max(1, round(item.prompt_tokens * scale)), max(1, round(item.output_tokens * scale))
-        if most is not None and prompt + output > most:
-            self.clipped += 1
-            output = min(output, max(1, most // 2))
-            prompt = max(1, min(prompt, most - output))
+        prompt, output = self._fitted(item.prompt_tokens, item.output_tokens)
         if item.blocks:
-            made = self._source.of_blocks(item.blocks, prompt, block=max(1, round(BLOCK * scale)))
+            made = self._source.of_blocks(item.blocks, prompt, block=BLOCK, scale=self.workload.scale_lengths)
         else:
             made = self._source.prompt(f"trace/{number}", prompt, group=number)
         return Ask(prompt=made, output_tokens=output, at=item.at / speed)
+
+    def _fitted(self, prompt: int, output: int) -> tuple[int, int]:
+        """Recorded lengths, scaled, and cut where both together exceed what may be sent."""
+        scale, most = self.workload.scale_lengths, self.workload.most_tokens
+        prompt, output = max(1, round(prompt * scale)), max(1, round(output * scale))
+        if most is None or prompt + output <= most:
+            return prompt, output
+        self.clipped += 1
+        output = min(output, max(1, most // 2))
+        return max(1, min(prompt, most - output)), output
