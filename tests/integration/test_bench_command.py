@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 import zoo
-from commands import ENVIRONMENT, INLAY, run, serving
+from commands import ENVIRONMENT, INLAY, run, serving, until
+
+from inlay.telemetry import sums
 
 ROLES = ("--role", "prefill=cpu:0/openvino", "--role", "decode=cpu:1/onnxruntime")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "clients"
@@ -57,6 +58,11 @@ def test_token_ids_give_prompts_of_exact_length_and_a_rate_its_number(url) -> No
     assert figures["prompt_tokens"] == 330
 
 
+def answered(url: str) -> float:
+    """Choices that the server has completed."""
+    return sums(httpx.get(f"{url}/metrics").text).get("vllm:request_success", 0.0)
+
+
 def test_an_interrupt_gives_what_there_is(url, tmp_path) -> None:
     output = tmp_path / "result.json"
     process = subprocess.Popen(
@@ -69,7 +75,8 @@ def test_an_interrupt_gives_what_there_is(url, tmp_path) -> None:
     assert process.stderr is not None
     while "warming up" not in process.stderr.readline():
         assert process.poll() is None
-    time.sleep(2.0)
+    before = answered(url)
+    assert until(lambda: answered(url) >= before + 5, seconds=60)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
