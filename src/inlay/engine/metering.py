@@ -6,9 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inlay.engine.quarantine import QUARANTINED
-from inlay.specs.device import BatchDone, DeviceToEngine, KvArrived, KvFailed, OpenTransfer, Ready, Submit
+from inlay.specs.device import (
+    BatchDone,
+    BatchFailed,
+    DeviceToEngine,
+    DraftDone,
+    KvArrived,
+    KvFailed,
+    OpenTransfer,
+    Ready,
+    Submit,
+)
 from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Preempted, Recompute, Send
 from inlay.telemetry import EngineMeters
+
+DRAFT = "draft"
+"""The phase of draft batches, as it is called in labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Metering:
         self._meters = meters
         self._labels = labels
         self._phases: dict[int, tuple[str, int]] = {}
+        self._drafts: dict[int, dict[int, int]] = {}
         self._routes: dict[int, tuple[str, str]] = {}
         self._busy: dict[str, float] = {}
         self._arrived: dict[int, float] = {}
@@ -39,7 +53,7 @@ class Metering:
 
     def worked(self, place: str, message: DeviceToEngine) -> None:
         """One message of one process: how long its device was busy."""
-        if isinstance(message, BatchDone):
+        if isinstance(message, BatchDone | DraftDone):
             device = place.partition("/")[0]
             self._busy[device] = self._busy.get(device, 0.0) + message.ended - message.started
             self._meters.device_busy_seconds.labels(device).set(self._busy[device])
@@ -49,6 +63,15 @@ class Metering:
         match event:
             case Answered(runner=runner, message=BatchDone() as done):
                 self._batch(runner, done)
+                self._judged(done)
+            case Answered(message=BatchFailed(batch=batch)):
+                self._phases.pop(batch, None)
+                self._drafts.pop(batch, None)
+            case Answered(runner=runner, message=DraftDone() as drafted):
+                label = self._labels[runner]
+                made = sum(len(guess.tokens) for guess in drafted.guesses)
+                self._meters.tokens.labels(DRAFT, label.framework, label.device).inc(made)
+                self._meters.phase_seconds.labels(DRAFT, label.device).observe(drafted.ended - drafted.started)
             case Answered(message=KvArrived() as arrived):
                 source, destination = self._routes.pop(arrived.transfer, ("", ""))
                 self._meters.kv_transfer_bytes.labels(source, destination).inc(arrived.size)
@@ -87,9 +110,25 @@ class Metering:
         self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens)
         self._meters.phase_seconds.labels(phase, label.device).observe(done.ended - done.started)
 
+    def _judged(self, done: BatchDone) -> None:
+        """A row that was given drafts answers with those that were kept and one token more."""
+        given = self._drafts.pop(done.batch, {})
+        for result in done.results:
+            drafts = given.get(result.sequence, 0)
+            if drafts and result.sampled:
+                accepted = len(result.sampled) - 1
+                self._meters.drafts.inc()
+                self._meters.draft_tokens.inc(drafts)
+                self._meters.accepted_tokens.inc(accepted)
+                for position in range(accepted):
+                    self._meters.accepted_by_position.labels(str(position)).inc()
+
     def _command(self, command: Command) -> None:
         match command:
             case Send(message=Submit() as batch):
+                drafts = {row.sequence: row.drafts for row in batch.rows if row.drafts}
+                if drafts:
+                    self._drafts[batch.batch] = drafts
                 self._phases[batch.batch] = (batch.phase, sum(len(row.tokens) for row in batch.rows))
             case Send(message=OpenTransfer(binding=binding)):
                 source, destination = self._labels[binding.source], self._labels[binding.destination]

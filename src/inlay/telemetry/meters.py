@@ -78,6 +78,21 @@ class EngineMeters:
             "vllm:prefix_cache_hits", "Tokens that a kept prefix held when a sequence was placed", registry=registry
         )
         self.preemptions = Counter("vllm:num_preemptions", "Sequences that lost their slot to another one", registry=registry)
+        self.drafts = Counter(
+            "vllm:spec_decode_num_drafts_total", "Verify steps of one sequence that were given drafts", registry=registry
+        )
+        self.draft_tokens = Counter(
+            "vllm:spec_decode_num_draft_tokens_total", "Drafted tokens that verify steps were given", registry=registry
+        )
+        self.accepted_tokens = Counter(
+            "vllm:spec_decode_num_accepted_tokens_total", "Drafted tokens that verify steps kept", registry=registry
+        )
+        self.accepted_by_position = Counter(
+            "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+            "Drafted tokens that were kept, by their place among the drafts of a step, from 0",
+            ["position"],
+            registry=registry,
+        )
         self.prompt_tokens = Counter("vllm:prompt_tokens_total", "Prompt tokens", registry=registry)
         self.generation_tokens = Counter("vllm:generation_tokens_total", "Generated tokens", registry=registry)
         self.request_success = Counter(
