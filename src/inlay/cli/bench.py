@@ -215,6 +215,8 @@ def _remarks(result: BenchResult) -> Iterator[str]:
             first = next(record for record in level.requests if record.error)
             kinds = ", ".join(f"{count} {kind}" for kind, count in found.errors.items())
             yield f"{level.load}: {kinds}; the first said: {first.detail}"
+        if len(found.served) > 1:
+            yield f"{level.load}: " + "; ".join(f"{count} by {route}" for route, count in found.served.items())
         if found.tokens_per_chunk > 1.05:
             yield f"{level.load}: {found.tokens_per_chunk:.2f} tokens came in one piece, so ITL is between pieces, not tokens"
         if found.counted_by_chunks:

@@ -82,6 +82,22 @@ def test_running_counts_say_how_many_tokens_each_piece_held_and_count_tokens_wit
     assert record.arrivals == (0.2, 0.3, 0.4)
 
 
+def test_where_our_own_servers_ran_a_request_is_kept_and_counted() -> None:
+    def ended(**served: Any) -> bytes:
+        return event({"choices": [{"index": 0, "text": "", "finish_reason": "stop"}], "inlay": served})
+
+    split, whole = (
+        streamed(lambda body, served=served: [(0.0, STREAM + text("a") + ended(**served) + counted(1, 1))])
+        for served in (
+            {"prefill": "a:0/x", "decode": "b:0/y", "timing": {"queue": 0.5}},
+            {"prefill": "a:0/x", "decode": "a:0/x"},
+        )
+    )
+    assert split.served["timing"] == {"queue": 0.5}
+    assert summarize([split, whole, split], budgets={}).served == {"a:0/x → b:0/y": 2, "a:0/x": 1}
+    assert summarize([made(ttft=0.1, tpot=0.1)], budgets={}).served == {}
+
+
 def test_without_a_count_of_the_server_pieces_are_taken_for_tokens_and_it_is_said() -> None:
     record = streamed(lambda body: [(0.1, STREAM + text("a")), (0.1, text("b", finish="stop") + event(b"[DONE]") + LAST)])
     assert (record.output_tokens, record.counted_by) == (2, "chunks")

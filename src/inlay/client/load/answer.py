@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from inlay.client.load.events import DONE, ChunkUsage, EventSplitter, decode_chunk
@@ -24,6 +26,7 @@ class StreamedAnswer:
         self.tokens: list[int] = []
         self.usage: ChunkUsage | None = None
         self.finish_reason: str | None = None
+        self.served: dict[str, Any] = {}
         self.done = False
         self.error = ""
         self.detail = ""
@@ -77,6 +80,7 @@ class StreamedAnswer:
             output_tokens=(usage.completion_tokens or 0) if usage is not None and counted else len(self.arrivals),
             counted_by="usage" if counted else "chunks",
             finish_reason=self.finish_reason or "",
+            served=self.served,
         )
 
     def _take(self, event: bytes, at: float) -> None:
@@ -92,6 +96,7 @@ class StreamedAnswer:
         if chunk.error:
             self.error, self.detail = "error_in_stream", said(event)
             return
+        self.served = chunk.inlay or self.served
         has_output = False
         for choice in chunk.choices:
             has_output = has_output or choice.has_output

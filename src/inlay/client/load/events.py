@@ -79,11 +79,12 @@ class ChunkChoice(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """One event of a stream."""
+    """One event of a stream; `inlay` is our own servers' word on where it ran."""
 
     choices: list[ChunkChoice] = []
     usage: ChunkUsage | None = None
     error: Any = None
+    inlay: dict[str, Any] | None = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode

@@ -87,7 +87,15 @@ def summarize(records: Sequence[RequestRecord], *, budgets: Mapping[str, float],
         goodput_share=_rate(within, len(records)) if budgets else None,
         lag=max((record.sent - record.planned for record in records if record.planned is not None), default=0.0),
         client_cpu=client_cpu,
+        served=dict(Counter(route for record in good if (route := route_of(record))).most_common()),
     )
+
+
+def route_of(record: RequestRecord) -> str:
+    """Where one of our own servers ran it: `prefill → decode`, or the one place of both, and how it speculated."""
+    places = dict.fromkeys(str(record.served[name]) for name in ("prefill", "decode") if record.served.get(name))
+    ways = [str(record.served[name]) for name in ("speculation", "mode") if isinstance(record.served.get(name), str)]
+    return ", ".join([" → ".join(places), *ways]) if places else ""
 
 
 def parse_budgets(text: str) -> dict[str, float]:

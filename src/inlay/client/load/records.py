@@ -33,7 +33,8 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     `arrivals`: when each piece of the answer with generated tokens in it came; `chunk_tokens`: how many tokens each held,
     where the server counts as it goes. `output_tokens` is the server's own count (`counted_by` usage) or the number of
     pieces. `error` is empty, or unreachable, connection_lost, timeout, not_http, http_STATUS, not_a_stream, not_a_chunk,
-    error_in_stream, broken_stream, no_tokens. `session` is the number of the session whose turn it was.
+    error_in_stream, broken_stream, no_tokens. `session` is the number of the session whose turn it was. `served`
+    is what our own servers say of a request: its places, its timing.
     """
 
     index: int
@@ -51,6 +52,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     counted_by: str = ""
     finish_reason: str = ""
     session: int | None = None
+    served: dict[str, Any] = {}
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one level; seconds, and a second. Spreads are over completed requests (`itl`: over gaps), None when
     there is none. `goodput` counts requests a second that kept every budget, `goodput_share` is of all that were sent.
     `interactivity` is 1 over the median TPOT. `lag` is the most seconds a request was sent after its planned time,
-    `client_cpu` the share of a core that this client used."""
+    `client_cpu` the share of a core that this client used, `served` how many requests ran where, as our own servers say."""
 
     sent: int
     completed: int
@@ -109,6 +111,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     goodput_share: float | None = None
     lag: float = 0.0
     client_cpu: float | None = None
+    served: dict[str, int] = {}
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
