@@ -46,9 +46,13 @@ def listen(address: TcpAddress | Path) -> socket.socket:
     """A listening socket there; a unix socket is for this user only. Raises OSError."""
     if isinstance(address, Path):
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        made.bind(str(address))
-        address.chmod(0o600)
-        made.listen(16)
+        try:
+            made.bind(str(address))
+            address.chmod(0o600)
+            made.listen(16)
+        except OSError:
+            made.close()
+            raise
         return made
     family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
     return socket.create_server((address.host, address.port), family=family, backlog=16)

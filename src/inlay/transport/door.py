@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from inlay.errors import InlayError, TransferError
+from inlay.errors import DeviceError, InlayError, TransferError
 from inlay.transport.address import TcpAddress, listen, parse_address, reach, watch_peer
 from inlay.transport.channel import Channel
 from inlay.transport.handshake import HANDSHAKE_SECONDS, shake_hands
@@ -30,6 +30,8 @@ from inlay.transport.tls import Tls, TlsChannel, client_context, server_context,
 CONTROL_FRAME = 1
 """Frame kind of the messages between a process and the one that controls it."""
 ENGINE_NAME = "engine"
+GREETINGS = 32
+"""Strangers that may be in the middle of their handshake at a time; one more is hung up on."""
 KV, STAGE = "kv", "stage"
 """Kinds of channels between devices: KV pages of a hand-off; activations from one piece of a program to the next."""
 
@@ -66,8 +68,9 @@ class Door:
         self._handshake_seconds = handshake_seconds
         self._contexts = None if tls is None else (server_context(tls), client_context(tls))
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        self._greeting = threading.BoundedSemaphore(GREETINGS)
+        self._listeners = _listeners(name, [parse_address(str(address)) for address in (path, tcp) if address])
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._listeners = [listen(parse_address(str(address))) for address in (path, tcp) if address]
         self._threads = [
             threading.Thread(target=self._listen, args=(item,), name="door", daemon=True) for item in self._listeners
         ]
@@ -119,7 +122,10 @@ class Door:
                 sock, _ = listener.accept()
             except OSError:  # closed
                 return
-            threading.Thread(target=self._greet, args=(sock,), name="greet", daemon=True).start()
+            if self._greeting.acquire(blocking=False):
+                threading.Thread(target=self._greet, args=(sock,), name="greet", daemon=True).start()
+            else:
+                sock.close()
 
     def _greet(self, sock: socket.socket) -> None:
         try:
@@ -135,6 +141,8 @@ class Door:
                 raise TransferError(f"peer {peer!r} wants a channel of kind {kind!r}, expected {self._kinds}", cause="kind")
         except (InlayError, OSError) as error:
             self._put(Arrival("", True, None, str(error)))
+        finally:
+            self._greeting.release()
 
     def _connect(self, peer: str, address: TcpAddress | Path, kind: str, deadline: float) -> None:
         try:
@@ -161,6 +169,19 @@ class Door:
         self._arrivals.put(arrival)
         with suppress(OSError):  # closed meanwhile
             os.eventfd_write(self._bell, 1)
+
+
+def _listeners(name: str, addresses: Sequence[TcpAddress | Path]) -> list[socket.socket]:
+    """One at each address, or none at all and DeviceError."""
+    made: list[socket.socket] = []
+    for address in addresses:
+        try:
+            made.append(listen(address))
+        except OSError as error:
+            for listener in made:
+                listener.close()
+            raise DeviceError(f"{name} cannot listen at {address}: {error}", hint="is something else there?") from error
+    return made
 
 
 def _is_local(sock: socket.socket) -> bool:

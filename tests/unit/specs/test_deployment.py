@@ -25,6 +25,7 @@ from inlay.specs.deployment import (
     dump_deployment,
     load_deployment,
 )
+from inlay.specs.kv import KvTransfer
 from inlay.specs.precision import Precision
 
 ROLES = ["prefill=xeon:0/openvino", "decode=xeon:1/onnxruntime"]
@@ -123,6 +124,8 @@ def test_each_faulty_role_is_a_deployment_error(cluster: Cluster, option: str, t
         ({"roles": ()}, "roles is empty"),
         ({"version": 2}, "version is 2"),
         ({"chunk": 2000}, "chunk is 2000"),
+        ({"kv_transfer": KvTransfer(dtype="float8", lossy=True)}, "kv_transfer has dtype 'float8'"),
+        ({"kv_transfer": KvTransfer(dtype="int8")}, "int8 only with lossy"),
         ({"roles": (Role(roles=("cook",), regions=()),)}, "'cook'"),
         ({"roles": (Role(roles=("decode",), regions=()),)}, "0 regions"),
         ({"roles": (Role(roles=(), regions=(RegionPlacement(device="xeon:0", backend="openvino"),)),)}, "0 roles"),

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from inlay.errors import InputError, TransferError
+from inlay.errors import DeviceError, InputError, TransferError
 from inlay.transport import KV, STAGE, Arrival, Channel, Door, LockedChannel, StreamChannel, Tls
 from inlay.transport.address import DEAD_SECONDS, TcpAddress, parse_address
+from inlay.transport.door import GREETINGS
 from inlay.transport.tls import TlsChannel
 
 KEY = bytes(range(32))
@@ -112,6 +113,36 @@ def test_a_peer_that_connects_and_says_nothing_holds_up_nobody_else(tmp_path) ->
         out = arrival(other)
         assert {item.channel is None for item in found} == {True, False}
         close(out, *found)
+
+
+def test_strangers_beyond_the_limit_are_hung_up_on_and_when_they_have_gone_the_next_gets_in(tmp_path) -> None:
+    with door(tmp_path / "a", "cpu:0/x") as it, door(tmp_path / "b", "cpu:1/y") as other:
+        silent = [socket.create_connection(("127.0.0.1", it.port)) for _ in range(GREETINGS)]
+        with socket.create_connection(("127.0.0.1", it.port)) as one_more:
+            one_more.settimeout(20)
+            assert one_more.recv(1) == b""  # at once, and not after the handshake's deadline
+        for sock in silent:
+            sock.close()
+        for _ in silent:
+            assert arrival_of(it).channel is None
+        other.connect("cpu:0/x", address(it), kind=KV)
+        close(arrival(other), arrival_of(it))
+
+
+def arrival_of(it: Door) -> Arrival:
+    """One of several that may be there."""
+    if not WAITING:
+        select.select([it], [], [], 20)
+        WAITING.extend(it.take())
+    return WAITING.pop(0)
+
+
+WAITING: list[Arrival] = []
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_it(tmp_path) -> None:
+    with door(tmp_path / "a", "x") as it, pytest.raises(DeviceError, match=f"127.0.0.1:{it.port}"):
+        Door(tmp_path / "b", name="y", key=KEY, tcp=address(it))
 
 
 @pytest.mark.parametrize(
