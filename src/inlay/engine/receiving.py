@@ -123,7 +123,7 @@ class Receiver:
             return
         generation, now = self._generations.take(message.slot, binding.sequence), self._clock()
         self._open[binding.transfer] = Incoming(
-            expected=message, own=own, heads=heads, generation=generation, began=now, heard=now
+            expected=message, own=own, heads=heads, generation=generation, rows=binding.start, began=now, heard=now
         )
 
     def abort(self, number: int) -> None:
@@ -222,7 +222,7 @@ class Receiver:
             if value != expected:
                 raise TransferError(f"manifest {cause} is {value!r}, expected {expected!r}", cause=cause)
         check_readable(manifest.dtype, self._edge.stored, lossy=self._edge.allowed.lossy)
-        size = binding.tokens * token_bytes(layers, dtype=manifest.dtype)
+        size = (binding.tokens - binding.start) * token_bytes(layers, dtype=manifest.dtype)
         if manifest.bytes_expected != size:
             raise TransferError(f"manifest size is {manifest.bytes_expected}, expected {size}", cause="size")
 

@@ -149,7 +149,9 @@ class Sender:
             self._report_failure(binding, error.cause, error.message)
             return
         root = Root(manifest, self._key)
-        self._open[binding.transfer] = Outgoing(manifest=manifest, root=root, own=own, heads=heads, moved=self._clock())
+        self._open[binding.transfer] = Outgoing(
+            manifest=manifest, root=root, own=own, heads=heads, rows=binding.start, moved=self._clock()
+        )
         destination = binding.destination
         if destination not in self.channels and destination not in self._connecting:
             self._connecting.add(destination)
@@ -249,7 +251,7 @@ class Sender:
             layout=KV_LAYOUT,
             rope=edge.rope,
             generation=self._generations.take(message.slot, binding.sequence),
-            bytes_expected=binding.tokens * token_bytes(layers, dtype=dtype),
+            bytes_expected=(binding.tokens - binding.start) * token_bytes(layers, dtype=dtype),
         )
         return self._plant.manifest(manifest), own, heads
 

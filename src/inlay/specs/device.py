@@ -137,7 +137,8 @@ class Interrupt(msgspec.Struct, frozen=True, kw_only=True, tag="interrupt"):
 class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
     """What ties a KV transfer to one attempt of one request: both ends must hold the same values.
 
-    `nonce` is 16 random bytes; `chain` the salted hash of the tokens whose KV travels; `lease` seconds.
+    `nonce` is 16 random bytes; `chain` the salted hash of the `tokens` tokens whose KV the destination will hold; `lease`
+    seconds. Rows before `start` do not travel: the destination has them already.
 
     The scheduler knows runners and whole transfers. Between the processes of two runners travel parts of one: for each
     pair of regions that have layers in common a transfer of its own, whose binding names the two processes with their
@@ -164,6 +165,7 @@ class TransferBinding(msgspec.Struct, frozen=True, kw_only=True):
     part_of: int | None = None
     layers: tuple[int, int] | None = None
     heads: tuple[int, int, int] | None = None
+    start: int = 0
 
 
 class OpenTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="open"):

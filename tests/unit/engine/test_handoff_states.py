@@ -14,7 +14,7 @@ from handoff_world import CAPACITY, LAYERS, LEASE, Pool, World, binding
 
 from inlay.engine.generations import Generations
 from inlay.engine.heads import common_share, heads_of
-from inlay.engine.pages import HEADER_LIMIT, Edge, decode_record
+from inlay.engine.pages import HEADER_LIMIT, Edge, decode_record, token_bytes
 from inlay.engine.quarantine import FAILURES, SECONDS, Quarantine
 from inlay.engine.renewing import Beat, Renewer
 from inlay.errors import TransferError
@@ -217,6 +217,21 @@ def test_rows_that_were_there_already_travel_with_the_first_chunk() -> None:
     world.chunk(it, at_a, 6, 5, RNG)
     world.pump()
     assert world.outcome() == "arrived" and equal(world, at_a, at_b, 11)
+
+
+def test_rows_that_the_destination_has_already_do_not_travel_and_are_not_written() -> None:
+    world = World()
+    it = binding(start=6)
+    at_a, at_b = world.begin(it)
+    mine = world.b.pool.rows(at_b, 6)
+    for start, count in ((0, 4), (4, 4), (8, 3)):
+        world.chunk(it, at_a, start, count, RNG)
+        world.pump()
+    [arrived] = [report for report in world.b.reports if isinstance(report, KvArrived)]
+    assert (arrived.tokens, arrived.chunks, arrived.size) == (11, 2, 5 * token_bytes(LAYERS))
+    assert all(np.array_equal(a, b) for a, b in zip(mine, world.b.pool.rows(at_b, 6), strict=True))
+    for a, b in zip(world.a.pool.rows(at_a, 11), world.b.pool.rows(at_b, 11), strict=True):
+        assert np.array_equal(a[6:], b[6:])
 
 
 @pytest.mark.parametrize(
