@@ -37,8 +37,9 @@ def show(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def pool_of(wanted: Deployment, place: str) -> str:
-    [found] = [region.precision.kv for role in wanted.roles for region in role.regions if str(region.place) == place]
+def pool_of(wanted: Deployment, runner: str) -> str:
+    """The dtype of a runner's KV, the same in all of its regions."""
+    [found] = {region.precision.kv for role in wanted.roles for region in role.regions if role.runner == runner}
     return found
 
 
@@ -90,6 +91,15 @@ def test_logits_after_a_hand_off_are_those_without_one_between_every_two_backend
     present = [name for name in backends_present() if name in QUICK]
     wanted = deployment(zoo.DEMO_TARGET, present, chunk=32, slots=16, context=256, transport=transport)
     compare_pairs(wanted, tmp_path / "events.jsonl", count=6)
+
+
+def test_layers_over_several_frameworks_hand_over_in_parts_with_every_link_over_tcp(tmp_path) -> None:
+    """The hidden state between the pieces of a runner goes over TCP as well."""
+    backends = ["openvino", "onnxruntime", "contrary", "openvino", "onnxruntime"]
+    cuts = ("cpu:0/openvino@0-2+cpu:1/onnxruntime@3-", "cpu:2/contrary@0-3+cpu:3/openvino@4-", "cpu:4/onnxruntime")
+    roles = [f"prefill,decode={cut}" for cut in cuts]
+    wanted = deployment(zoo.DEMO_TARGET, backends, roles=roles, chunk=32, context=256, transport="tcp")
+    compare_pairs(wanted, tmp_path / "events.jsonl", count=4)
 
 
 @pytest.mark.thorough

@@ -405,15 +405,16 @@ class DeviceProcess:
         self._replies.append((to, msgspec.msgpack.encode(record)))
 
     def _send_replies(self) -> None:
-        while self._replies:
-            to, header = self._replies[0]
+        """In order for each peer; one whose channel is full holds up nobody else."""
+        waiting: dict[str, list[bytes]] = {}
+        for to, header in self._replies:
             channel = self._incoming.get(to)
             try:
-                if channel is not None and not channel.send(KV_FRAME, header):
-                    return
+                if to in waiting or (channel is not None and not channel.send(KV_FRAME, header)):
+                    waiting.setdefault(to, []).append(header)
             except InlayError as error:
                 log.warning("reply to %s lost: %s", to, error)
-            self._replies.popleft()
+        self._replies = deque((to, header) for to, headers in waiting.items() for header in headers)
 
     def _report(self, message: DeviceToEngine) -> None:
         """Tell the engine; a device without one has nobody to tell."""

@@ -64,7 +64,7 @@ class DeviceLink:
                     self.beat = message
                 else:
                     heard(message)
-        except (TransferError, msgspec.DecodeError, OSError) as error:
+        except (TransferError, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             reason = str(error)
         finally:
             watch.cancel()

@@ -97,7 +97,7 @@ class Service:
             while True:
                 frame = await read_frame(reader)
                 await self._take(decode(frame.header), calls, writer)
-        except (TransferError, msgspec.DecodeError, OSError) as error:
+        except (TransferError, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             log.debug("a client has gone: %s", error)
         finally:
             for call in list(calls.values()):

@@ -221,7 +221,7 @@ class RunDevice:
                     self._obey(self._decode(frame.header))
                 elif (value := self._assemblers[name].take(frame)) is not None:
                     self._take(value)
-        except (TransferError, msgspec.DecodeError) as error:
+        except (TransferError, msgspec.DecodeError, UnicodeDecodeError) as error:
             if name == DRIVER:
                 log.info("the driver has gone (%s): ending", error)
                 self._running = False
