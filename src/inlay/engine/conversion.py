@@ -80,10 +80,10 @@ def pack(page: Array, dtype: str, *, stored: str, lossy: bool) -> list[Array]:
 
 
 def unpack(part: Array, dtype: str, *, tokens: int, heads: int, dim: int) -> Array:
-    """The float32 page [tokens, heads, dim] of its wire bytes (uint8, of `page_bytes`), always memory of its own."""
+    """The float32 page [tokens, heads, dim] of its wire bytes (uint8, of `page_bytes`); for float32 a view of them."""
     shape = (tokens, heads, dim)
     if dtype == "float32":
-        return part.view("<f4").reshape(shape).copy()
+        return part.view("<f4").reshape(shape)
     if dtype == "bfloat16":
         return (part.view("<u2").astype("<u4") << 16).view("<f4").reshape(shape)
     if dtype == "float16":

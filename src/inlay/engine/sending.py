@@ -5,16 +5,14 @@ A row names the scheduler's transfer; its pages go out on every part of it that 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 import msgspec
 
-from inlay.engine.conversion import conversion_name, wire_dtype
 from inlay.engine.generations import Generations
+from inlay.engine.outgoing import Outgoing, describe
 from inlay.engine.pages import (
     Edge,
     Root,
@@ -23,7 +21,6 @@ from inlay.engine.pages import (
     cut_heads,
     head_slices,
     seal,
-    token_bytes,
     travelling,
 )
 from inlay.engine.planted import Plant
@@ -32,69 +29,23 @@ from inlay.engine.runner import Runner
 from inlay.errors import TransferError
 from inlay.specs.device import DeviceToEngine, KvFailed, KvSent, OpenTransfer, Row, SlotAddress, TransferBinding
 from inlay.specs.kv import (
-    KV_FORMAT_VERSION,
-    KV_LAYOUT,
     Abort,
     Acknowledge,
     Chunk,
-    Commit,
     Grant,
     KvRecord,
     Refuse,
     Renew,
-    Reserve,
     Taken,
 )
 from inlay.specs.stage import StageShape
 from inlay.transport import Channel, LockedChannel
 
-KV_FRAME = 2
 RENEWALS = 3
 """So many in one lease: two may be late or lost."""
 PATIENCE = 3
 """Leases that a source waits for what the destination owes it, whose batches may be long. It holds copies only, no slot."""
-Frame = tuple[KvRecord, list[Any]]
-
-
-@dataclass(slots=True, eq=False)
-class Outgoing:
-    """One transfer at its source. `queue` holds sealed copies, so the slot may be rewritten at any time.
-
-    `credits` chunks may be under way at once (0 = not granted yet); `sent` and `taken` count those sent and those that the
-    destination has taken; `moved` is when it last got on: something was sealed, sent or answered.
-    """
-
-    manifest: Reserve
-    root: Root
-    own: range
-    heads: list[tuple[slice, slice]]
-    moved: float
-    reserved: bool = False
-    committed: bool = False
-    credits: int = 0
-    rows: int = 0
-    chunks: int = 0
-    bytes: int = 0
-    sent: int = 0
-    taken: int = 0
-    queue: deque[Frame] = field(default_factory=deque)
-
-    @property
-    def binding(self) -> TransferBinding:
-        """What ties it to its request."""
-        return self.manifest.binding
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is the destination's turn: to grant, to take, or to acknowledge."""
-        return self.credits == 0 or self.committed or bool(self.queue)
-
-    @property
-    def may_send(self) -> bool:
-        """Whether the next frame of the queue has its credit."""
-        if not self.queue or self.credits == 0:
-            return False
-        return not isinstance(self.queue[0][0], Chunk) or self.sent - self.taken < self.credits
+KV_FRAME = 2
 
 
 class Sender:
@@ -144,14 +95,11 @@ class Sender:
         """Ask the destination for room. A destination that cannot be reached is a failed transfer, at once."""
         binding = message.binding
         try:
-            manifest, own, heads = self._describe(message)
+            transfer = self._outgoing(message)
         except TransferError as error:
             self._report_failure(binding, error.cause, error.message)
             return
-        root = Root(manifest, self._key)
-        self._open[binding.transfer] = Outgoing(
-            manifest=manifest, root=root, own=own, heads=heads, rows=binding.start, moved=self._clock()
-        )
+        self._open[binding.transfer] = transfer
         destination = binding.destination
         if destination not in self.channels and destination not in self._connecting:
             self._connecting.add(destination)
@@ -233,27 +181,21 @@ class Sender:
             if transfer.binding.destination == destination:
                 self._fail(number, "channel_lost", message)
 
-    def _describe(self, message: OpenTransfer) -> tuple[Reserve, range, list[tuple[slice, slice]]]:
-        """The manifest, and where what travels lies among the process's own layers and heads."""
-        binding, edge = message.binding, self._edge
+    def _outgoing(self, message: OpenTransfer) -> Outgoing:
+        """A transfer with its manifest. Raises TransferError for layers, heads or a dtype that this process cannot send."""
+        binding = message.binding
         own = common_layers(self._stage, binding.layers)
-        heads = head_slices(self._stage, own, binding.heads, edge)
-        layers = travelling(self._stage, own, binding.heads, edge)
-        dtype = wire_dtype(edge.stored, edge.allowed.dtype, lossy=edge.allowed.lossy)
-        manifest = Reserve(
-            version=KV_FORMAT_VERSION,
+        heads = head_slices(self._stage, own, binding.heads, self._edge)
+        manifest = describe(
+            binding,
+            layers=travelling(self._stage, own, binding.heads, self._edge),
+            edge=self._edge,
             model_digest=self._model_digest,
-            binding=binding,
-            layers=layers,
-            stored=edge.stored,
-            dtype=dtype,
-            conversion=conversion_name(edge.stored, dtype),
-            layout=KV_LAYOUT,
-            rope=edge.rope,
             generation=self._generations.take(message.slot, binding.sequence),
-            bytes_expected=(binding.tokens - binding.start) * token_bytes(layers, dtype=dtype),
         )
-        return self._plant.manifest(manifest), own, heads
+        manifest = self._plant.manifest(manifest)
+        root = Root(manifest, self._key)
+        return Outgoing(manifest=manifest, root=root, own=own, heads=heads, rows=binding.start, moved=self._clock())
 
     def _seal(self, transfer: Outgoing, row: Row, slot: SlotAddress) -> None:
         """Copy out what has not been sent yet, up to the end of this row, and take the checksums of the copies; the slot must
@@ -283,7 +225,7 @@ class Sender:
             transfer.queue.extend(self._plant.outgoing(chunk, arrays))
             transfer.moved = self._clock()
         if row.commit:
-            transfer.queue.extend(self._plant.outgoing(self._commit(transfer), []))
+            transfer.queue.extend(self._plant.outgoing(transfer.commit(), []))
 
     def _push(self, transfer: Outgoing, destination: str) -> None:
         if not transfer.reserved:
@@ -298,15 +240,6 @@ class Sender:
                 transfer.committed = True
                 self._publish_beats()
                 self._plant.moment("commit")
-
-    def _commit(self, transfer: Outgoing) -> Commit:
-        return Commit(
-            transfer=transfer.binding.transfer,
-            nonce=transfer.binding.nonce,
-            chunks=transfer.chunks,
-            size=transfer.bytes,
-            root=transfer.root.value(),
-        )
 
     def _matches(self, number: int, nonce: bytes) -> bool:
         """Whether a record is of a transfer that is open here, which then gets on."""
