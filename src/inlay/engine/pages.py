@@ -64,7 +64,10 @@ def seal(pages: Pages, *, dtype: str = "float32", edge: Edge = Edge()) -> tuple[
 def unseal(
     payload: memoryview, crcs: tuple[int, ...], layers: Sequence[KvLayer], tokens: int, *, dtype: str = "float32"
 ) -> list[tuple[Array, Array]]:
-    """float32 arrays [token, head, dim] to be read, in memory of their own, every crc checked. Raises TransferError (size, checksum)."""
+    """float32 arrays [token, head, dim] to be read, in memory of their own, every crc checked.
+
+    Raises TransferError with cause "size" or "checksum".
+    """
     expected = chunk_bytes(layers, tokens, dtype=dtype)
     if len(payload) != expected or len(crcs) != 2 * len(layers):
         raise TransferError(
