@@ -51,7 +51,7 @@ def test_a_device_without_backends_allows_all_and_one_with_them_only_those() -> 
     assert not cluster.device("xeon:0").allows("onnxruntime")
 
 
-@pytest.mark.parametrize("name", ["one-host.yaml", "shared-cores.yaml"])
+@pytest.mark.parametrize("name", ["one-host.yaml", "shared-cores.yaml", "two-nodes.yaml"])
 def test_examples_load_and_come_back_from_their_dump(name: str, tmp_path: Path) -> None:
     cluster = load_cluster(EXAMPLES / name)
     copied = tmp_path / "copy.yaml"
