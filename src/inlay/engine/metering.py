@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from inlay.engine.quarantine import QUARANTINED
 from inlay.specs.device import (
+    AbortTransfer,
     BatchDone,
     BatchFailed,
     DeviceToEngine,
@@ -143,7 +144,11 @@ class Metering:
                 self._meters.generation_tokens.inc()
             case Finish(reason=reason):
                 self._meters.request_success.labels(reason).inc()
-            case Recompute():
+            case Recompute(cause=cause):
                 self._meters.kv_recompute.inc()
+                if cause == "lease":
+                    self._meters.kv_lease_expired.inc()
+            case Send(message=AbortTransfer(transfer=transfer)):
+                self._routes.pop(transfer, None)
             case _:
                 pass

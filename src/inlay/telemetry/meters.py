@@ -42,6 +42,9 @@ class EngineMeters:
             ["source", "destination"],
             registry=registry,
         )
+        self.kv_lease_expired = Counter(
+            "inlay_kv_lease_expired_total", "Hand-offs given up because an end said nothing for too long", registry=registry
+        )
         self.kv_recompute = Counter(
             "inlay_kv_recompute_total", "Prompts computed again after a failed hand-off", registry=registry
         )

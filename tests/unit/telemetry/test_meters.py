@@ -22,6 +22,8 @@ def test_engine_meters_appear_under_the_names_clients_read() -> None:
     meters.kv_transfer_bytes.labels(source="xeon:0", destination="xeon:1").inc(4096)
     meters.kv_transfer_seconds.observe(0.01)
     meters.kv_verify_failures.labels(cause="crc").inc()
+    meters.kv_quarantined.labels(source="xeon:0", destination="xeon:1").inc()
+    meters.kv_lease_expired.inc()
     meters.kv_recompute.inc()
     meters.device_busy_seconds.labels(device="xeon:0").inc(1.5)
     meters.plan_requests.labels(kind="split").inc()
@@ -41,6 +43,8 @@ def test_engine_meters_appear_under_the_names_clients_read() -> None:
         ("inlay_kv_transfer_bytes_total", (("destination", "xeon:1"), ("source", "xeon:0"))): 4096,
         ("inlay_kv_transfer_seconds_count", ()): 1,
         ("inlay_kv_verify_failures_total", (("cause", "crc"),)): 1,
+        ("inlay_kv_quarantined_total", (("destination", "xeon:1"), ("source", "xeon:0"))): 1,
+        ("inlay_kv_lease_expired_total", ()): 1,
         ("inlay_kv_recompute_total", ()): 1,
         ("inlay_device_busy_seconds", device): 1.5,
         ("inlay_plan_requests_total", (("kind", "split"),)): 1,
