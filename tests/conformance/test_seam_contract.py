@@ -251,8 +251,9 @@ def test_an_unknown_precision_is_refused_before_anything_is_lowered(world: Any, 
     need(name)
     from inlay.runtime.lower import lower_stage
 
-    with pytest.raises(UnsupportedError, match="cannot use int8 for weights"):
-        lower_stage(world.model("llama"), wanted=[(name, LowerRequest(precision=Precision(weights="int8")))], cache=world.cache)
+    request = LowerRequest(precision=Precision(weights="float16"))
+    with pytest.raises(UnsupportedError, match="cannot compute in float16/float32/float32/float32, it has float32"):
+        lower_stage(world.model("llama"), wanted=[(name, request)], cache=world.cache)
 
 
 FRESH = """

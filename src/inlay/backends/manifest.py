@@ -7,11 +7,13 @@ import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from inlay.backends.environment import environment_folders, find_environment, package_version
 from inlay.errors import UnsupportedError
 from inlay.specs.artifact import MANIFEST_VERSION, ArtifactManifest, Interface, LowerRequest
 from inlay.specs.capability import Availability
-from inlay.specs.precision import Precision
+from inlay.specs.precision import PRECISIONS, Precision, precision_name
 
 LOWERING_VERSION = "2"  # raised when an older artifact must not be loaded any more
 
@@ -77,7 +79,11 @@ def describe(
     extra: Mapping[str, str] | None = None,
     figures: Mapping[str, int | float] | None = None,
 ) -> ArtifactManifest:
-    """The manifest of a lowered program whose code is all that lies in `directory`."""
+    """The manifest of a lowered program whose code is all that lies in `directory`. Raises UnsupportedError where it was to
+    hold weights in 8 bit and holds none."""
+    names = tuple(weights)
+    if request.precision.weights == "int8" and not any(name.endswith("_int8") for name in names):
+        raise UnsupportedError(f"{backend} was asked for weights in int8 and given none: the program was not quantised")
     return ArtifactManifest(
         version=MANIFEST_VERSION,
         backend=backend,
@@ -85,7 +91,7 @@ def describe(
         precision=request.precision,
         inputs=interface.inputs,
         outputs=interface.outputs,
-        weights=tuple(weights),
+        weights=names,
         files={path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.is_file()},
         stage=interface.stage,
         buckets=request.buckets,
@@ -97,11 +103,10 @@ def describe(
 
 
 def need_precision(
-    backend: str, precision: Precision, *, compute: tuple[str, ...] = ("float32",), kv: tuple[str, ...] = ("float32",)
+    backend: str, precision: Precision, *, names: tuple[str, ...] = ("float32",), kv: tuple[str, ...] = ("float32",)
 ) -> None:
-    """Raise UnsupportedError for a precision that this backend would not obey."""
-    allowed = {"weights": ("float32",), "compute": compute, "accumulate": ("float32",), "kv": kv}
-    for field, values in allowed.items():
-        asked = getattr(precision, field)
-        if asked not in values:
-            raise UnsupportedError(f"{backend} cannot use {asked} for {field}, expected {' or '.join(values)}")
+    """Raise UnsupportedError for a precision that this backend would not obey: `names` are those that it has."""
+    if precision.kv not in kv:
+        raise UnsupportedError(f"{backend} cannot use {precision.kv} for kv, expected {' or '.join(kv)}")
+    if all(msgspec.structs.replace(precision, kv=item.kv) != item for item in (PRECISIONS[name] for name in names)):
+        raise UnsupportedError(f"{backend} cannot compute in {precision_name(precision)}, it has {', '.join(names)}")

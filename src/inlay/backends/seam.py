@@ -84,7 +84,8 @@ class Backend(Protocol):
     depends on; `bakes_threads`, true where their number is part of the code; `machine()`, what else the code depends on (a
     compiler, instruction sets); `limits_memory`, true for one that takes the option `memory`; `targets`, kinds of devices
     beside this machine that `lower` makes code for (`LowerRequest.target`), each name with what it is; `runnable`, those of
-    them whose code `load` takes where such a device is.
+    them whose code `load` takes where such a device is; `precisions`, the names of `specs.precision` that `lower` takes,
+    float32 alone where nothing is said.
     """
 
     name: str

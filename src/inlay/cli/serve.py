@@ -20,6 +20,7 @@ from inlay.errors import DeviceError
 from inlay.orchestrator import Running
 from inlay.specs.deployment import Deployment, dump_deployment
 from inlay.specs.generation import Description
+from inlay.specs.precision import Precision, precision_name
 from inlay.specs.speculation import SpeculationSetup
 from inlay.units import format_bytes
 
@@ -94,7 +95,7 @@ def _announce(running: Running, description: Description, url: str, *, as_json: 
     for runner in description.runners:
         for region in runner.regions:
             layers = f"{region.layers[0]}-{region.layers[1] - 1}"
-            precision = ", ".join(sorted(set(region.precision.values())))
+            precision = precision_name(Precision(**region.precision))
             framework = f"{region.framework} {region.version}"
             table.add_row("+".join(runner.roles), layers, region.device, framework, precision, str(region.pid))
     Console(stderr=True).print(table)

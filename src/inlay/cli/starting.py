@@ -17,7 +17,8 @@ from inlay.specs.deployment import Deployment
 from inlay.specs.speculation import MODES, SpeculationSetup
 
 ROLE_HELP = (
-    "ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino; cut by layers: decode=cpu:0/openvino@0-2+cpu:1/onnxruntime@3-"
+    "ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino; in 8 bit: decode=cpu:0/openvino:int8; "
+    "cut by layers: decode=cpu:0/openvino@0-2+cpu:1/onnxruntime@3-"
 )
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import msgspec
 
-from inlay.backends import backend
+from inlay.backends import backend, backend_names
 from inlay.backends.environment import environment_of, home_of, package_version, python_of, remedy
 from inlay.errors import ArtifactError, DeploymentError, InlayError, UnsupportedError
 from inlay.models import model_digest
 from inlay.runtime import Cache, artifact_key, find_artifact, find_weights
 from inlay.specs.artifact import LowerRequest, ShapeBuckets
 from inlay.specs.deployment import Deployment, RegionPlacement, Role
+from inlay.specs.precision import PRECISIONS, precision_name
 from inlay.workers import WorkerSpec, start
 
 COMPILER = "compile"
@@ -56,14 +57,18 @@ def _ensure(deployment: Deployment, folder: Path, roles: Sequence[Role], progres
         place: artifact_key(folder, backend=backend(region.backend), request=requests[place])
         for place, region in regions.items()
     }
-    missing = [place for place, key in keys.items() if not _usable(cache, key, progress)]
-    weights = find_weights(cache, folder)
-    if missing or weights is None:
-        wanted = {keys[place]: (regions[place].backend, requests[place]) for place in missing or list(keys)}
+    dtypes = {place: region.precision.weights for place, region in regions.items()}
+    mapped = {dtype: find_weights(cache, folder, dtype=dtype) for dtype in set(dtypes.values())}
+    missing = [place for place, key in keys.items() if not _usable(cache, key, progress) or mapped[dtypes[place]] is None]
+    if missing:
+        wanted = {keys[place]: (regions[place].backend, requests[place]) for place in missing}
         for python, some in _by_python(list(wanted.values())).items():
             _compile(folder, some, cache, progress, python)
-    directory = cache.weights(model_digest(folder))
-    return {place: Lowered(cache.artifact(key), directory, versions[place]) for place, key in keys.items()}
+    digest = model_digest(folder)
+    return {
+        place: Lowered(cache.artifact(key), cache.weights(digest, dtype=dtypes[place]), versions[place])
+        for place, key in keys.items()
+    }
 
 
 def lower_request(deployment: Deployment, region: RegionPlacement, *, slots: int | None = None) -> LowerRequest:
@@ -89,14 +94,31 @@ def _doubling(largest: int) -> tuple[int, ...]:
 
 
 def check_available(region: RegionPlacement) -> str:
-    """The version of the region's framework. Raises DeploymentError where it is absent."""
+    """The version of the region's framework. Raises DeploymentError where it is absent, UnsupportedError for a precision that
+    it does not have."""
     found = backend(region.backend).available()
+    names = _precisions(region.backend)
+    plain = msgspec.structs.replace(region.precision, kv="float32")
+    if plain not in [PRECISIONS[name] for name in names]:
+        others = [
+            name for name in backend_names() if plain in [PRECISIONS[item] for item in _precisions(name)] and name != "null"
+        ]
+        raise UnsupportedError(
+            f"{region.place} asks for {precision_name(plain)}, but {region.backend} has {', '.join(names)}",
+            hint=f"backends that have it: {', '.join(others)}" if others else "choose one of them",
+        )
     if not found.available:
         raise DeploymentError(
             f"backend {region.backend} at {region.place} is not available here: {found.reason}",
             hint=found.hint or f"{INSTALL}, or choose another; `inlay devices` shows what there is",
         )
     return found.version
+
+
+def _precisions(name: str) -> tuple[str, ...]:
+    """Names of the precisions that a backend lowers to."""
+    found: tuple[str, ...] = getattr(backend(name), "precisions", ("float32",))
+    return found
 
 
 def _usable(cache: Cache, key: str, progress: Callable[[str], None]) -> bool:

@@ -28,7 +28,8 @@ MANIFEST_FILE = "manifest.json"
 KEY_FILE = "key.json"
 NOT_THE_GRAPH = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 SOURCES = (
-    "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "graph/attention.py", "runtime/layers.py",
+    "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "graph/attention.py", "graph/quantise.py",
+    "runtime/layers.py",
     "backends/manifest.py",
 )  # fmt: skip
 NOT_THE_CODE = ("__init__.py", "execute.py")
@@ -119,9 +120,9 @@ def read_manifest(directory: Path) -> ArtifactManifest:
     return manifest
 
 
-def find_weights(cache: Cache, folder: Path) -> WeightMap | None:
-    """The published weight map of the model in this folder, or None."""
-    return read_weight_map(cache.weights(model_digest(folder)))
+def find_weights(cache: Cache, folder: Path, *, dtype: str = "float32") -> WeightMap | None:
+    """The published weight map of the model in this folder, products' weights in this type, or None."""
+    return read_weight_map(cache.weights(model_digest(folder), dtype=dtype))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from inlay.backends.targets import check_target
 from inlay.errors import InlayError, InputError, UnsupportedError
 from inlay.graph.capture import capture_stage, lifted_weights
 from inlay.graph.extract import extract
+from inlay.graph.quantise import SCALE, WHOLE, parts_of, quantise_weights
 from inlay.graph.summary import summarize
 from inlay.models import Checkpoint, model_digest, open_checkpoint
 from inlay.models.torch import Stage, load_stage
@@ -31,19 +32,22 @@ from inlay.specs.artifact import LowerRequest, stage_interface
 from inlay.specs.stage import StageShape
 
 Progress = Callable[[dict[str, Any]], object]
+QUANTISED = "int8, symmetric, a scale for each output, of {name}"
 
 
 class LoweredArtifact(msgspec.Struct, frozen=True, kw_only=True):
-    """One artifact in the cache: where, and the seconds its lowering took (0 where it was there already)."""
+    """One artifact in the cache: where, the folder of its weight map, and the seconds its lowering took (0 where it was there
+    already)."""
 
     backend: str
     key: str
     directory: str
+    weights: str
     seconds: float
 
 
 class Lowered(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lowering left: artifacts in the order asked, the folder of the weight map, seconds by step."""
+    """What a lowering left: artifacts in the order asked, the folder of the first one's weight map, seconds by step."""
 
     artifacts: tuple[LoweredArtifact, ...]
     weights: str
@@ -117,17 +121,23 @@ def lower_stage(
             artifact_key(folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts)
             for name, request in wanted
         ]
-        weights = cache.weights(digest)
+        weights = [cache.weights(digest, dtype=request.precision.weights) for _, request in wanted]
         missing = {key for key in keys if find_artifact(cache, key) is None}
-        complete = not missing and read_weight_map(weights) is not None
+        complete = not missing and all(read_weight_map(item) is not None for item in set(weights))
     spent: dict[str, float] = {}
     if not complete:
         with step("load"):
             stage = load_stage(folder, experts=experts)
         with step("capture"):
-            exported = capture_stage(stage)
-        with step("weights"):
-            _publish_weights(stage, exported, checkpoint=checkpoint, digest=digest, directory=weights)
+            exported = {"float32": capture_stage(stage)}
+        for directory, (_, request) in zip(weights, wanted, strict=True):
+            dtype = request.precision.weights
+            if dtype == "int8" and dtype not in exported:
+                with step("quantise"):
+                    exported[dtype] = quantise_weights(exported["float32"])
+            with step("weights"):
+                # Of another type no backend lowers: it refuses below, by name.
+                _publish_weights(stage, exported.get(dtype), checkpoint=checkpoint, digest=digest, directory=directory)
         for key, (name, request) in zip(keys, wanted, strict=True):
             if key in missing and key not in spent:
                 begun = time.monotonic()
@@ -135,16 +145,19 @@ def lower_stage(
                     contents = key_contents(
                         folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts
                     )
-                    piece, shape = _piece(stage, exported, request)
+                    whole = exported.get(request.precision.weights, exported["float32"])
+                    piece, shape = _piece(stage, whole, request)
                     _lower_one(
                         stage, piece, shape, name=name, request=request, directory=cache.artifact(key), contents=contents
                     )
                 spent[key] = time.monotonic() - begun
     artifacts = tuple(
-        LoweredArtifact(backend=name, key=key, directory=str(cache.artifact(key)), seconds=spent.get(key, 0.0))
-        for key, (name, _) in zip(keys, wanted, strict=True)
+        LoweredArtifact(
+            backend=name, key=key, directory=str(cache.artifact(key)), weights=str(folder), seconds=spent.get(key, 0.0)
+        )
+        for key, folder, (name, _) in zip(keys, weights, wanted, strict=True)
     )
-    return Lowered(artifacts=artifacts, weights=str(weights), model_digest=digest, seconds=seconds)
+    return Lowered(artifacts=artifacts, weights=str(weights[0]), model_digest=digest, seconds=seconds)
 
 
 def _piece(stage: Stage, exported: Any, request: LowerRequest) -> tuple[Any, StageShape]:
@@ -195,7 +208,7 @@ def _lower_one(
 
 def _publish_weights(stage: Stage, exported: Any, *, checkpoint: Checkpoint, digest: str, directory: Path) -> None:
     """Map every lifted weight to the checkpoint or to a file of its own."""
-    if read_weight_map(directory) is not None:
+    if exported is None or read_weight_map(directory) is not None:
         return
     tensors = lifted_weights(exported)
     arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
@@ -208,7 +221,12 @@ def _publish_weights(stage: Stage, exported: Any, *, checkpoint: Checkpoint, dig
         tied = same[tensor.data_ptr(), tuple(tensor.shape)]
         plain = [item.removeprefix(stage.prefix) for item in (name, *tied)]
         candidates[name] = list(dict.fromkeys([*plain, *(item.removeprefix(base) for item in plain)]))
-    build_weight_map(arrays, candidates=candidates, checkpoint=checkpoint, model_digest=digest, directory=directory)
+    transforms = {
+        made: QUANTISED.format(name=name) for name in parts_of(tensors) for made in (f"{name}{WHOLE}", f"{name}{SCALE}")
+    }
+    build_weight_map(
+        arrays, candidates=candidates, checkpoint=checkpoint, model_digest=digest, directory=directory, transforms=transforms
+    )
 
 
 class _Steps:

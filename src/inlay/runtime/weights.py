@@ -31,12 +31,14 @@ def build_weight_map(
     checkpoint: Checkpoint | None = None,
     model_digest: str,
     directory: Path,
+    transforms: Mapping[str, str] | None = None,
 ) -> WeightMap:
     """Reference every array, write those that the checkpoint does not hold bit for bit, publish all as `directory`.
 
     `candidates` gives, for each array, the checkpoint names that it may lie under; without a checkpoint all are written.
-    Equal arrays are written once. Files of the directory itself are named relative to it, so that it can be moved. A usable
-    map that another process has published meanwhile is kept and returned; an unusable one is replaced.
+    `transforms` says what was done to those that are no tensor of the checkpoint, where more than laying them out. Equal arrays
+    are written once. Files of the directory itself are named relative to it, so that it can be moved. A usable map that another
+    process has published meanwhile is kept and returned; an unusable one is replaced.
     """
     weights: dict[str, WeightReference] = {}
     written: dict[str, Array] = {}  # by digest
@@ -46,7 +48,7 @@ def build_weight_map(
         if found is None:
             held = written.setdefault(f"{digest}-{'x'.join(map(str, array.shape))}", array)
             tensor = next(key for key, value in written.items() if value is held)
-            file, transform = Path(TENSOR_FILE), "materialised"
+            file, transform = Path(TENSOR_FILE), (transforms or {}).get(name, "materialised")
         else:
             (file, tensor), transform = found, "none"
         weights[name] = WeightReference(

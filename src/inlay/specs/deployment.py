@@ -24,7 +24,7 @@ from inlay.hardware import (
     read_document,
 )
 from inlay.specs.kv import KV_DTYPES, STORED, KvTransfer
-from inlay.specs.precision import DTYPES, Precision
+from inlay.specs.precision import DTYPES, PRECISIONS, Precision
 from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 from inlay.specs.speculation import AUTO, ENUMERATED, MODES, RULES, SpeculationSetup
 
@@ -212,11 +212,11 @@ def deployment_from_roles(
     precision: Precision | Mapping[str, Precision] = Precision(),
     depth: int | None = None,
 ) -> Deployment:
-    """A deployment of `--role` options such as "prefill=xeon:0/openvino", or "decode=xeon:0/openvino@0-11+xeon:1/null@12-".
+    """A deployment of `--role` options such as "prefill=cpu:0/openvino:int8", or "decode=cpu:0/openvino@0-11+cpu:1/null@12-".
 
     Options that name the same places are one replica with several roles; a role at two places is two replicas.
-    `precision` may differ by place. `depth` is the number of layers of the model. `pages` are by default as many as half of
-    the sequences' context fills. Raises DeploymentError.
+    `precision` is that of places whose option names none, and may differ by place. `depth` is the number of layers of the
+    model. `pages` are by default as many as half of the sequences' context fills. Raises DeploymentError.
     """
     wanted: dict[tuple[PlacedLayers, ...], list[str]] = {}
     for option in roles:
@@ -250,7 +250,8 @@ def deployment_from_roles(
 
 
 def _placement(item: PlacedLayers, precision: Precision | Mapping[str, Precision]) -> RegionPlacement:
-    chosen = precision if isinstance(precision, Precision) else precision.get(str(item.place), Precision())
+    others = precision if isinstance(precision, Precision) else precision.get(str(item.place), Precision())
+    chosen = PRECISIONS[item.precision] if item.precision else others
     return RegionPlacement(device=item.place.device, backend=item.place.backend, layers=item.layers, precision=chosen)
 
 

@@ -1,6 +1,7 @@
-"""How a role and its regions are written in a `--role` option: `prefill,decode=cpu:0/openvino@0-2+cpu:1/onnxruntime@3-`.
+"""How a role and its regions are written in a `--role` option: `prefill,decode=cpu:0/openvino@0-2+cpu:1/onnxruntime:int8@3-`.
 
-Layers are written as people count them, the last included, and may be left open at the end; kept as first and end.
+Layers are written as people count them, the last included, and may be left open at the end; kept as first and end. A
+precision is one of the names of `specs.precision`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from typing import NamedTuple
 
 from inlay.errors import ClusterError, DeploymentError
 from inlay.hardware import Place, parse_place
+from inlay.specs.precision import PRECISIONS
 
 LAYERS = re.compile(r"([0-9]+)(?:(-)([0-9]*))?")
-EXAMPLE = "for example --role prefill=xeon:0/openvino, or xeon:0/openvino@0-11+xeon:1/onnxruntime@12- for two places"
+EXAMPLE = "for example --role prefill=xeon:0/openvino, or xeon:0/openvino@0-11+xeon:1/onnxruntime:int8@12- for two places"
 
 
 class PlacedLayers(NamedTuple):
-    """One region of a role: where, and its layers first to end, not included (None = all)."""
+    """One region of a role: where, its layers first to end, not included (None = all), and the name of its precision ("" where
+    none is given)."""
 
     place: Place
     layers: tuple[int, int] | None
+    precision: str = ""
 
 
 def parse_role(option: str, *, known: Collection[str], depth: int | None) -> tuple[list[str], tuple[PlacedLayers, ...]]:
@@ -32,26 +36,32 @@ def parse_role(option: str, *, known: Collection[str], depth: int | None) -> tup
     names = text.split(",")
     if not equals or any(name not in known for name in names):
         raise DeploymentError(
-            f"role is {option!r}, expected ROLE=DEVICE/BACKEND[@LAYERS][+...] with a role of {list(known)}", hint=EXAMPLE
+            f"role is {option!r}, expected ROLE=DEVICE/BACKEND[:PRECISION][@LAYERS][+...] with a role of {list(known)}",
+            hint=EXAMPLE,
         )
     return names, tuple(_region(option, part, depth) for part in regions.split("+"))
 
 
 def write_region(region: PlacedLayers) -> str:
-    """The inverse: `xeon:0/openvino@0-11`."""
-    if region.layers is None:
-        return str(region.place)
-    return f"{region.place}@{region.layers[0]}-{region.layers[1] - 1}"
+    """The inverse: `xeon:0/openvino:int8@0-11`."""
+    where = f"{region.place}:{region.precision}" if region.precision else str(region.place)
+    return where if region.layers is None else f"{where}@{region.layers[0]}-{region.layers[1] - 1}"
 
 
 def _region(option: str, text: str, depth: int | None) -> PlacedLayers:
     where, at, layers = text.partition("@")
+    device, slash, rest = where.partition("/")
+    name, colon, precision = rest.partition(":")
+    if colon and precision not in PRECISIONS:
+        raise DeploymentError(
+            f"role {option!r} has precision {precision!r}, expected one of: {', '.join(PRECISIONS)}", hint=EXAMPLE
+        )
     try:
-        place = parse_place(where)
+        place = parse_place(device + slash + name)
     except ClusterError as cause:
         raise DeploymentError(f"role {option!r}: {cause.message}", hint=cause.hint) from cause
     if not at:
-        return PlacedLayers(place, None)
+        return PlacedLayers(place, None, precision)
     found = LAYERS.fullmatch(layers)
     if found is None:
         raise DeploymentError(f"role {option!r} has layers {layers!r}, expected FIRST-LAST or FIRST-", hint=EXAMPLE)
@@ -70,4 +80,4 @@ def _region(option: str, text: str, depth: int | None) -> PlacedLayers:
     if end <= first or (depth is not None and end > depth):
         limit = "" if depth is None else f"; the model has layers 0 to {depth - 1}"
         raise DeploymentError(f"role {option!r} has layers {layers!r}, expected FIRST-LAST{limit}", hint=EXAMPLE)
-    return PlacedLayers(place, None if (first, end) == (0, depth) else (first, end))
+    return PlacedLayers(place, None if (first, end) == (0, depth) else (first, end), precision)

@@ -19,7 +19,7 @@ from inlay.specs.deployment import (
     dump_deployment,
     load_deployment,
 )
-from inlay.specs.precision import Precision
+from inlay.specs.precision import PRECISIONS, Precision
 from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 
 KNOWN = ("prefill", "decode")
@@ -138,3 +138,24 @@ def test_a_file_that_ends_too_early_is_seen_once_the_model_is_known(cluster) -> 
     for depth in (4, 6):
         with pytest.raises(DeploymentError, match=f"the model has {depth} layers"):
             check_deployment(deployment, source="test", depth=depth)
+
+
+def test_a_precision_follows_the_place_and_reads_back(cluster, tmp_path) -> None:
+    made_here = made(cluster, "prefill=cpu:0/x", "decode=cpu:1/y:int8@0-2+cpu:2/z:bfloat16@3-")
+    found = [[region.precision for region in role.regions] for role in made_here.roles]
+    assert found == [[Precision()], [PRECISIONS["int8"], PRECISIONS["bfloat16"]]]
+    path = tmp_path / "deployment.yaml"
+    path.write_text(dump_deployment(made_here))
+    assert load_deployment(path) == made_here
+    region = PlacedLayers(Place("cpu:1", "y"), (3, 6), "int8-weights")
+    assert parse_role(f"decode={write_region(region)}", known=KNOWN, depth=9) == (["decode"], (region,))
+    everywhere = deployment_from_roles(
+        "m", cluster, ["prefill=cpu:0/x", "decode=cpu:1/y:float32"], context=64, precision=PRECISIONS["int8"]
+    )
+    assert [role.regions[0].precision for role in everywhere.roles] == [PRECISIONS["int8"], Precision()]
+
+
+@pytest.mark.parametrize("text", ["cpu:1/y:int3", "cpu:1/y:", "cpu:1/y:int8:int8", "cpu:1/y:int3@0-2"])
+def test_an_unknown_precision_of_a_place_is_refused_with_the_known_ones(text) -> None:
+    with pytest.raises(DeploymentError, match=r"has precision '.*', expected one of: float32, bfloat16, .*int8"):
+        parse_role(f"decode={text}", known=KNOWN, depth=6)

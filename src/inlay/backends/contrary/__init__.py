@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inlay.backends.contrary.support import NAME, PACKAGES, supports
+from inlay.backends.contrary.support import NAME, PACKAGES, PRECISIONS, supports
 from inlay.backends.manifest import availability, judge
 from inlay.backends.seam import Executable
 from inlay.graph import Program
@@ -21,6 +21,7 @@ class ContraryBackend:
 
     name = NAME
     dynamic = False
+    precisions = PRECISIONS
     limits_memory = True  # it takes the option `memory` and holds itself to it
 
     def available(self) -> Availability:

@@ -8,6 +8,7 @@ from inlay.specs.capability import Capability
 
 NAME = "contrary"
 PACKAGES = ("torch",)
+PRECISIONS = ("float32", "int8-weights")
 RULES = Rules(backend=NAME, operators={}, dtypes={}, sized=True)
 
 

@@ -12,6 +12,7 @@ from inlay.backends.seam import Executable
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
 from inlay.specs.capability import Availability, Capability
+from inlay.specs.precision import PRECISIONS
 
 __all__ = ["backend"]
 
@@ -21,6 +22,7 @@ class NullBackend:
 
     name = NAME
     dynamic = True
+    precisions = tuple(PRECISIONS)
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import availability, judge
-from inlay.backends.onnxruntime.support import LOWERED_WITH, NAME, PACKAGES, TARGETS, runnable, supports
+from inlay.backends.onnxruntime.support import LOWERED_WITH, NAME, PACKAGES, PRECISIONS, TARGETS, runnable, supports
 from inlay.backends.seam import Executable
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
@@ -21,6 +21,7 @@ class OnnxruntimeBackend:
 
     name = NAME
     dynamic = True
+    precisions = PRECISIONS
     lowered_with = LOWERED_WITH
     targets = TARGETS
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from inlay.backends.manifest import describe, need_precision
 from inlay.backends.onnxruntime.execute import MODEL_FILE, PROVIDER, failures, first_line
-from inlay.backends.onnxruntime.support import NAME, PACKAGES, RULES
+from inlay.backends.onnxruntime.products import multiply_whole_numbers
+from inlay.backends.onnxruntime.support import NAME, PACKAGES, PRECISIONS, RULES
 from inlay.errors import UnsupportedError
 from inlay.graph.attention import guard_masked_rows
 from inlay.graph.capture import lifted_weights
+from inlay.graph.quantise import parts_of
 from inlay.graph.summary import summarize
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
 
@@ -22,12 +24,14 @@ PLACEHOLDER = "bound-at-load"
 
 def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write model.onnx, a few hundred kilobytes; see the seam."""
-    need_precision(NAME, request.precision)
+    need_precision(NAME, request.precision, names=PRECISIONS if not request.target else ("float32",))
     RULES.refuse(summarize(exported, NAME), interface)
     try:
         model = _convert(guard_masked_rows(exported))
     except Exception as error:  # whatever the exporter raises: this program does not lower here
         raise UnsupportedError(f"onnxruntime cannot lower the program: {_reason(error)}") from error
+    if request.precision.compute == "int8":
+        multiply_whole_numbers(model, weights=parts_of(lifted_weights(exported)))
     names = _free_weights(model, known=set(lifted_weights(exported)))
     import onnx_ir
 

@@ -11,6 +11,7 @@ from inlay.specs.capability import Capability
 
 NAME = "onnxruntime"
 PACKAGES = ("onnxruntime",)
+PRECISIONS = ("float32", "int8")
 LOWERED_WITH = ("onnx", "onnx-ir", "onnxscript")  # in the cache key only: an artifact is loaded without them
 TENSORRT = "TensorrtExecutionProvider"
 TARGETS = {"tensorrt": "NVIDIA GPU by TensorRT"}

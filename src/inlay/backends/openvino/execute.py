@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.buffer import HostBuffer
-from inlay.backends.openvino.support import LEAST, MOST, NAME, import_openvino
+from inlay.backends.openvino.support import GROUP_FIGURE, LEAST, MOST, NAME, import_openvino
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
 from inlay.backends.seam import Array, Buffer
 from inlay.backends.weights import map_weights, seeming_writable
@@ -15,7 +15,8 @@ from inlay.errors import ArtifactError, DeviceError, InputError
 from inlay.specs.artifact import ArtifactManifest, WeightMap
 
 MODEL_FILE = "model.xml"
-TYPE_NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+TYPE_NAMES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+"""By what products are computed in: what everything else is, attention and KV among it."""
 OPTIONS = ("cache_dir",)
 
 
@@ -122,7 +123,7 @@ def load(
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": int(manifest.figures.get(GROUP_FIGURE, 0)),
     }
     extra = {"CACHE_DIR": options["cache_dir"]} if "cache_dir" in options else {}
     if not model.get_results():
@@ -134,6 +135,7 @@ def load(
         raise DeviceError(f"openvino cannot compile the artifact: {_first_line(error)}") from error
     if any(_is_passed(result) for result in compiled.get_runtime_model().get_results()):
         raise DeviceError("openvino made an output of an input itself, and would then write over the input")
+    _check_whole_numbers(compiled, arrays)
     report = _check_report(compiled, manifest, asked)
     return OpenvinoExecutable(openvino, compiled, manifest=manifest, keep=keep, passed=passed, report=report)
 
@@ -190,6 +192,23 @@ def _bind_constants(model: Any, manifest: ArtifactManifest, arrays: dict[str, Ar
         model.remove_parameter(parameter)
         keep.append(array)
     return keep
+
+
+def _check_whole_numbers(compiled: Any, arrays: Mapping[str, Array]) -> None:
+    """Raise DeviceError where the plug-in does not compute with the weights in 8 bit as they are."""
+    given = sum(array.dtype.name == "int8" for array in arrays.values())
+    if not given:
+        return
+    products = [node for node in compiled.get_runtime_model().get_ops() if _is_product(node)]
+    kept = sum(any(item.get_element_type().get_type_name() == "i8" for item in node.inputs()) for node in products)
+    if kept < given:
+        raise DeviceError(
+            f"openvino keeps {kept} of {given} weights in 8 bit and makes float32 of the others", hint="ask for float32"
+        )
+
+
+def _is_product(node: Any) -> bool:
+    return node.get_rt_info()["layerType"].astype(str) in ("FullyConnected", "MatMul")
 
 
 def _check_report(compiled: Any, manifest: ArtifactManifest, asked: Mapping[str, Any]) -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import describe, need_precision
-from inlay.backends.openvino.support import NAME, PACKAGES, RULES, import_openvino
+from inlay.backends.openvino.support import GROUP_FIGURE, GROUPS, NAME, PACKAGES, PRECISIONS, RULES, import_openvino
 from inlay.errors import UnsupportedError
 from inlay.graph.attention import guard_masked_rows
 from inlay.graph.capture import without_weights
+from inlay.graph.quantise import parts_of
 from inlay.graph.summary import summarize
 from inlay.models import numpy_dtype
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest
@@ -20,10 +22,11 @@ MODEL_FILE = "model.xml"
 
 def lower(exported: Any, *, interface: Interface, request: LowerRequest, directory: Path) -> ArtifactManifest:
     """Write model.xml and its few constants; see the seam."""
-    need_precision(NAME, request.precision, compute=("float32", "bfloat16", "float16"))
+    need_precision(NAME, request.precision, names=PRECISIONS)
     RULES.refuse(summarize(exported, NAME), interface)
     openvino = import_openvino()
     bare, names = without_weights(exported)
+    figures = {GROUP_FIGURE: _group(bare, names)} if request.precision.compute == "int8" else {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
@@ -33,7 +36,27 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     model = _with_all_inputs(openvino, model, bare)
     _fix_shapes(openvino, model, bare)
     openvino.save_model(model, directory / MODEL_FILE, compress_to_fp16=False)
-    return describe(directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names)
+    return describe(
+        directory, backend=NAME, packages=PACKAGES, interface=interface, request=request, weights=names, figures=figures
+    )
+
+
+def _group(bare: Any, names: Sequence[str]) -> int:
+    """The largest group that divides every row of activations that meets a weight in 8 bit: where one is not divided the
+    plug-in leaves its activations as they are, without a word."""
+    placeholders = [node for node in bare.graph.nodes if node.op == "placeholder"]
+    parts = parts_of(dict(zip(names, (node.meta["val"] for node in placeholders), strict=False)))
+    widths = {whole.numel() // scale.numel() for whole, scale in parts.values()}
+    if not widths:
+        raise UnsupportedError(f"{NAME} finds no weight in 8 bit in the program", hint="ask for float32")
+    found = next((group for group in GROUPS if all(width % group == 0 for width in widths)), None)
+    if found is None:
+        shown = ", ".join(map(str, sorted(widths)))
+        raise UnsupportedError(
+            f"{NAME} rounds activations in groups of {GROUPS[-1]} or a multiple, and products here have rows of {shown}",
+            hint="ask for int8-weights, which leaves activations in float32",
+        )
+    return found
 
 
 def _with_all_inputs(openvino: Any, model: Any, bare: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import availability, judge
-from inlay.backends.reference.support import NAME, PACKAGES, supports
+from inlay.backends.reference.support import NAME, PACKAGES, PRECISIONS, supports
 from inlay.backends.seam import Executable
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
@@ -21,6 +21,7 @@ class ReferenceBackend:
 
     name = NAME
     dynamic = True
+    precisions = PRECISIONS
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)
