@@ -41,7 +41,8 @@ def allowed_scores(
     scores = logits
     if sampling.bias or sampling.looks_back:
         scores = penalised(logits, sampling, history=history or History())
-    return _restricted(scores, sampling.forbidden, mask, position) if mask or sampling.forbidden else scores
+    forbidden = sampling.forbidden_at(position)
+    return _restricted(scores, forbidden, mask, position) if mask or forbidden else scores
 
 
 def check_finite(logits: Array, position: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from inlay.scheduler.handoff import open_handoff
 from inlay.scheduler.keeping import known_prefix
 from inlay.scheduler.preempting import take_room
-from inlay.scheduler.sequence import PREFILL, Sequence
+from inlay.scheduler.sequence import PREFILL, Sequence, new_sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.scheduler.verifying import begin
 from inlay.specs.device import Fill
@@ -17,7 +17,7 @@ def enqueue(state: State, request: SequenceRequest) -> list[Command]:
     refusal = _refusal(state, request)
     if refusal is not None:
         return [refusal]
-    sequence = Sequence(request=request, tokens=list(request.prompt))
+    sequence = new_sequence(request)
     state.sequences[sequence.number] = sequence
     state.waiting.add(sequence)
     state.admissible = True

@@ -44,7 +44,7 @@ def _prefill(state: State, runner: RunnerState) -> Command:
         slot=slot.index,
         tokens=tuple(sequence.tokens[start:end]),
         past_length=start,
-        sample=sequence.sampling() if last and not sequence.generated else None,
+        sample=sequence.sample if last and not sequence.generated else None,
         prompt=max(0, min(end, len(sequence.request.prompt)) - start),
         transfer=sequence.transfer if moves else None,
         commit=last and moves and sequence.transfer is not None,
@@ -94,7 +94,7 @@ def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]],
 
 def _row(state: State, sequence: Sequence, index: int, capacity: int) -> Row:
     computed, request = sequence.computed, sequence.request
-    sample = request.sampling if not request.min_tokens else sequence.sampling()
+    sample = sequence.sample
     if sequence.speculation is not None:
         drafts, proposals = take_drafts(state, sequence, capacity)
         if drafts:

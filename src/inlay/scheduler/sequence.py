@@ -16,13 +16,15 @@ WAITING, PREFILL, HANDOFF, DECODE = "waiting", "prefill", "handoff", "decode"
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`tokens` are prompt and answer; the first `computed` rows of its KV are valid on the runner that works on it now.
+    """`tokens` are prompt and answer, `sample` how they are chosen; the first `computed` rows of its KV are valid on the
+    runner that works on it now.
 
     `attempt` grows whenever what was under way for it no longer counts; `chain` names its full pages, as far as they were
     needed; `order` is its place in the order of first admission (-1: never admitted).
     """
 
     request: SequenceRequest
+    sample: Sampling
     tokens: list[int]
     prefill: str = ""
     decode: str = ""
@@ -58,10 +60,11 @@ class Sequence:
         length = len(self.tokens)
         return length - 1 if length > len(self.request.prompt) else length
 
-    def sampling(self) -> Sampling:
-        """How its next token is chosen; end tokens are forbidden while fewer than min_tokens are generated."""
-        request = self.request
-        if self.generated >= request.min_tokens or not request.stop_tokens:
-            return request.sampling
-        forbidden = tuple({*request.sampling.forbidden, *request.stop_tokens})
-        return msgspec.structs.replace(request.sampling, forbidden=forbidden)
+
+def new_sequence(request: SequenceRequest) -> Sequence:
+    """A sequence that waits. End tokens are forbidden while fewer than min_tokens are generated."""
+    sample = request.sampling
+    if request.min_tokens and request.stop_tokens:
+        until = len(request.prompt) + request.min_tokens
+        sample = msgspec.structs.replace(sample, forbidden=request.stop_tokens, until=until)
+    return Sequence(request=request, sample=sample, tokens=list(request.prompt))

@@ -11,7 +11,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     The choice depends on logits, seed, position, mask and history alone, never on the batch. `bias` is added to logits,
     pairs (token id, amount); `repetition` divides what speaks for a token that came before (prompt included; 1 = off),
-    `frequency` is taken off once for each time it was generated, `presence` once if it was.
+    `frequency` is taken off once for each time it was generated, `presence` once if it was. `forbidden` tokens do not come
+    before position `until` (0 = at none).
     `top_n` asks for that many log-probabilities beside the chosen one's (0 = none, -1 = not even the chosen one's).
     """
 
@@ -22,10 +23,15 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int = 0
     top_n: int = -1
     forbidden: tuple[int, ...] = ()
+    until: int = 0
     bias: tuple[tuple[int, float], ...] = ()
     repetition: float = 1.0
     frequency: float = 0.0
     presence: float = 0.0
+
+    def forbidden_at(self, position: int) -> tuple[int, ...]:
+        """The tokens that may not come at a position, counted from the first of the prompt."""
+        return self.forbidden if self.until == 0 or position < self.until else ()
 
     @property
     def looks_back(self) -> bool:

@@ -224,3 +224,11 @@ def test_rejection_keeps_to_the_targets_top_k_and_forbidden_tokens() -> None:
     logits = np.linspace(0, 3, 12).astype("f4")
     mass = distribution_of(logits, Sampling(temperature=0.5, top_k=4, forbidden=(11,)))
     assert np.flatnonzero(mass).tolist() == [7, 8, 9, 10] and mass.sum() == pytest.approx(1)
+
+
+def test_a_token_forbidden_up_to_a_position_may_come_after_it_in_the_same_row() -> None:
+    logits = np.zeros((4, 12), "f4")
+    logits[:, 5], logits[:, 7] = 2.0, 1.0
+    sampling = Sampling(temperature=0.0, forbidden=(5,), until=11)
+    row = Row(sequence=1, slot=0, tokens=(1, 7, 7, 7), past_length=8, sample=sampling, drafts=3)
+    assert [item.token for item in verify(row, logits, sampling)] == [7, 7, 5]
