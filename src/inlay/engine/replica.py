@@ -70,6 +70,7 @@ def join_facts(runner: str, processes: Sequence[Ready], *, roles: tuple[str, ...
     return RunnerFacts(
         runner=runner,
         device="+".join(item.place.partition("/")[0] for item in processes),
+        kv_bytes=sum(4 * item.stage.kv_elements_per_token() for item in processes),
         epoch=max(item.epoch for item in processes),
         roles=roles,
         capacities=processes[0].capacities,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from inlay.scheduler.handoff import open_handoff
-from inlay.scheduler.keeping import known_prefix
+from inlay.scheduler.keeping import fill
+from inlay.scheduler.placing import Way, choose_way
 from inlay.scheduler.preempting import take_room
 from inlay.scheduler.sequence import PREFILL, Sequence, new_sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.scheduler.verifying import begin
-from inlay.specs.device import Fill
-from inlay.specs.schedule import Command, Fail, Placed, Send, SequenceRequest
+from inlay.specs.schedule import Command, Fail, Placed, SequenceRequest
 
 
 def enqueue(state: State, request: SequenceRequest) -> list[Command]:
@@ -42,12 +42,12 @@ def admit(state: State, now: float) -> list[Command]:
             continue
         if full and not any(sequence.request.priority > item for item in lowest):
             continue
-        places = _choose(state, sequence)
-        if places is None:
+        way = _choose(state, sequence)
+        if way is None:
             commands += take_room(state, sequence, _candidates(state, "decode", sequence.request.decode))
-            places = _choose(state, sequence)
-        if places is not None:
-            commands += _place(state, sequence, *places, now)
+            way = _choose(state, sequence)
+        if way is not None:
+            commands += _place(state, sequence, way, now)
     return commands
 
 
@@ -84,46 +84,32 @@ def _candidates(state: State, role: str, name: str | None) -> list[RunnerState]:
     return [item for item in state.runners.values() if role in item.facts.roles]
 
 
-def _choose(state: State, sequence: Sequence) -> tuple[RunnerState, RunnerState] | None:
-    """The decode runner with most room, and for the prompt one with room: the shortest prompt queue, itself if it may.
-
-    One that has tokens already goes on where it decodes: its prompt is mostly kept there.
-    """
-    request, rows = sequence.request, len(sequence.tokens)
-    decoders = [item for item in _candidates(state, "decode", request.decode) if item.has_room(rows + 1)]
-    if not decoders:
-        return None
-    decode = max(decoders, key=lambda item: (item.name == sequence.decode, item.facts.slots - len(item.holders)))
-    if sequence.generated:
-        return decode, decode
-    prefills = [item for item in _candidates(state, "prefill", request.prefill) if item is decode or item.has_room(rows)]
-    if not prefills:
-        return None
-    prefill = min(prefills, key=lambda item: (len(item.prefilling), item is not decode))
-    if request.max_tokens == 1 and request.decode is None and prefill.has_room(rows):
-        decode = prefill  # one token only: nothing to hand off
-    return prefill, decode
+def _choose(state: State, sequence: Sequence) -> Way | None:
+    request = sequence.request
+    prefills = [item for item in _candidates(state, "prefill", request.prefill) if item.alive]
+    decoders = [item for item in _candidates(state, "decode", request.decode) if item.alive]
+    return choose_way(state, sequence, prefills, decoders)
 
 
-def _place(state: State, sequence: Sequence, prefill: RunnerState, decode: RunnerState, now: float) -> list[Command]:
+def _place(state: State, sequence: Sequence, way: Way, now: float) -> list[Command]:
     state.waiting.remove(sequence)
     if sequence.order < 0:
         sequence.order, state.next_order = state.next_order, state.next_order + 1
         state.waiting.serve(sequence.request.tenant, len(sequence.tokens))
+    prefill, decode = way.prefill, way.decode
     sequence.prefill, sequence.decode, sequence.phase = prefill.name, decode.name, PREFILL
-    sequence.computed, sequence.arrived, sequence.passed_over = 0, False, 0
-    slot = decode.hold(sequence, len(sequence.tokens) + 1)
-    commands: list[Command] = []
+    sequence.part, sequence.arrived, sequence.passed_over = way.part, False, 0
+    decode.hold(sequence, len(sequence.tokens) + 1)
+    filled, known = fill(state, sequence, decode)
     if prefill is decode:
-        pages = known_prefix(state, sequence, decode)
-        if pages:
-            sequence.computed = len(pages) * decode.facts.page
-            commands.append(Send(decode.name, Fill(slot=slot, pages=pages)))
-        commands.insert(0, Placed(sequence.number, prefill.name, decode.name, sequence.computed))
+        sequence.computed = known
+        commands = [Placed(sequence.number, prefill.name, decode.name, known, way.name), *filled]
     else:
-        commands.append(Placed(sequence.number, prefill.name, decode.name))
-        prefill.hold(sequence, len(sequence.tokens))
-        commands += open_handoff(state, sequence, now)
+        prefill.hold(sequence, sequence.part or len(sequence.tokens))
+        more, sequence.computed = fill(state, sequence, prefill)
+        sequence.computed = min(sequence.computed, sequence.goal() - 1)
+        commands = [Placed(sequence.number, prefill.name, decode.name, sequence.computed, way.name), *filled, *more]
+        commands += open_handoff(state, sequence, now, start=min(known, sequence.goal() - 1))
     prefill.prefilling.append(sequence)
     begin(state, sequence)
     return commands

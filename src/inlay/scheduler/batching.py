@@ -36,7 +36,7 @@ def _prefill(state: State, runner: RunnerState) -> Command:
     """The next chunk of one prompt; the last one samples and, when it is handed off, commits."""
     sequence = _next_prompt(runner)
     slot = sequence.slots[runner.name]
-    start, wanted = sequence.computed, sequence.wanted()
+    start, wanted = sequence.computed, sequence.goal()
     end = min(start + runner.facts.chunk, wanted)
     last, moves = end == wanted, sequence.prefill != sequence.decode
     row = Row(
@@ -44,7 +44,7 @@ def _prefill(state: State, runner: RunnerState) -> Command:
         slot=slot.index,
         tokens=tuple(sequence.tokens[start:end]),
         past_length=start,
-        sample=sequence.sample if last and not sequence.generated else None,
+        sample=sequence.sample if last and wanted == sequence.wanted() and not sequence.generated else None,
         prompt=max(0, min(end, len(sequence.request.prompt)) - start),
         transfer=sequence.transfer if moves else None,
         commit=last and moves and sequence.transfer is not None,
@@ -63,7 +63,7 @@ def _next_prompt(runner: RunnerState) -> Sequence:
     chunk = runner.facts.chunk
 
     def left(sequence: Sequence) -> tuple[int, int]:
-        return -sequence.request.priority, sequence.wanted() - sequence.computed - sequence.passed_over * chunk // PATIENCE
+        return -sequence.request.priority, sequence.goal() - sequence.computed - sequence.passed_over * chunk // PATIENCE
 
     chosen = min(runner.prefilling, key=left)
     for sequence in runner.prefilling:

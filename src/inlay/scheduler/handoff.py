@@ -11,8 +11,8 @@ from inlay.specs.device import AbortTransfer, ExpectTransfer, OpenTransfer, Tran
 from inlay.specs.schedule import Command, Recompute, Send
 
 
-def open_handoff(state: State, sequence: Sequence, now: float) -> list[Command]:
-    """Tell both ends about the transfer before the first chunk of the prompt runs."""
+def open_handoff(state: State, sequence: Sequence, now: float, *, start: int = 0) -> list[Command]:
+    """Tell both ends about the transfer before the first chunk of the prompt runs; the destination has `start` rows."""
     transfer = state.next_transfer
     state.next_transfer += 1
     request = sequence.request
@@ -27,8 +27,9 @@ def open_handoff(state: State, sequence: Sequence, now: float) -> list[Command]:
         source_epoch=state.runners[sequence.prefill].facts.epoch,
         destination=sequence.decode,
         destination_epoch=state.runners[sequence.decode].facts.epoch,
-        tokens=len(request.prompt),
-        chain=name_of(request.prompt, page=PAGE, salt=state.salt_of(sequence)),
+        tokens=sequence.goal(),
+        start=start,
+        chain=name_of(sequence.tokens[: sequence.goal()], page=PAGE, salt=state.salt_of(sequence)),
         lease=state.setup.lease,
         tenant=request.tenant,
     )
@@ -87,7 +88,7 @@ def recompute(state: State, sequence: Sequence, cause: str) -> list[Command]:
     if sequence.prefill != sequence.decode:
         state.runners[sequence.prefill].release(sequence)
         state.admissible = True
-    sequence.prefill = sequence.decode
+    sequence.prefill, sequence.part = sequence.decode, 0
     sequence.arrived = False
     sequence.attempt += 1
     sequence.computed = 0
@@ -104,12 +105,17 @@ def expired(state: State, now: float) -> list[Command]:
 
 
 def _begin_decoding(state: State, sequence: Sequence) -> None:
-    sequence.phase = DECODE
-    sequence.computed = len(sequence.request.prompt)
+    sequence.computed = sequence.goal()
     if sequence.transfer is not None:
         state.handoffs.pop(sequence.transfer, None)
         sequence.transfer = None
-    state.runners[sequence.decode].start_decoding(sequence)
+    decode = state.runners[sequence.decode]
+    if sequence.part:  # the rest of the prompt is computed where it decodes
+        sequence.prefill, sequence.part, sequence.phase = sequence.decode, 0, PREFILL
+        decode.prefilling.append(sequence)
+    else:
+        sequence.phase = DECODE
+        decode.start_decoding(sequence)
 
 
 def _sequence_of(state: State, transfer: int) -> Sequence | None:

@@ -5,17 +5,30 @@ from __future__ import annotations
 from inlay.scheduler.prefix import extend_chain
 from inlay.scheduler.sequence import DECODE, PREFILL, Sequence
 from inlay.scheduler.state import RunnerState, State
-from inlay.specs.device import Keep
+from inlay.specs.device import Fill, Keep
 from inlay.specs.schedule import Command, Send
 
 
-def known_prefix(state: State, sequence: Sequence, runner: RunnerState) -> tuple[int, ...]:
-    """The kept pages that hold the beginning of the sequence's tokens; at least one token is left to compute."""
+def known_rows(state: State, sequence: Sequence, runner: RunnerState) -> int:
+    """How many rows of the sequence are kept there; at least one token is left to compute. Touches nothing."""
+    return len(_known(state, sequence, runner)) * runner.facts.page
+
+
+def fill(state: State, sequence: Sequence, runner: RunnerState) -> tuple[list[Command], int]:
+    """Copy what is kept of the sequence into its slot there, and how many rows that is."""
+    found = len(_known(state, sequence, runner))
+    if not found:
+        return [], 0
+    pages = runner.pages.match(sequence.chain)[:found]
+    return [Send(runner.name, Fill(slot=sequence.slots[runner.name], pages=pages))], found * runner.facts.page
+
+
+def _known(state: State, sequence: Sequence, runner: RunnerState) -> list[bytes]:
     if not runner.facts.pages:
-        return ()
+        return []
     _name_pages(state, sequence, runner, sequence.wanted())
-    pages = runner.pages.match(sequence.chain)
-    return pages[: (sequence.wanted() - 1) // runner.facts.page]
+    chain = sequence.chain[: (sequence.wanted() - 1) // runner.facts.page]
+    return chain[: runner.pages.length(chain)]
 
 
 def keep(state: State, sequence: Sequence, runner: RunnerState) -> list[Command]:

@@ -87,7 +87,7 @@ def _row_done(
             return
     if sequence.speculation is not None and given:
         commands += verifying.judged(state, sequence, given)
-    if sequence.phase == PREFILL and sequence.computed >= sequence.wanted():
+    if sequence.phase == PREFILL and sequence.computed >= sequence.goal():
         runner.prefilling.remove(sequence)
         commands += keep(state, sequence, runner)
         if sequence.prefill != sequence.decode:

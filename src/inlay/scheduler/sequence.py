@@ -20,7 +20,8 @@ class Sequence:
     runner that works on it now.
 
     `attempt` grows whenever what was under way for it no longer counts; `chain` names its full pages, as far as they were
-    needed; `order` is its place in the order of first admission (-1: never admitted).
+    needed; `order` is its place in the order of first admission (-1: never admitted). Where its prompt is computed elsewhere
+    than it decodes, only the first `part` rows are (0 = all).
     """
 
     request: SequenceRequest
@@ -36,6 +37,7 @@ class Sequence:
     arrived: bool = False
     deadline: float = 0.0
     passed_over: int = 0
+    part: int = 0
     slots: dict[str, SlotAddress] = field(default_factory=dict)
     chain: list[bytes] = field(default_factory=list)
     speculation: Speculation | None = None
@@ -49,6 +51,10 @@ class Sequence:
     def generated(self) -> int:
         """Tokens of the answer so far."""
         return len(self.tokens) - len(self.request.prompt)
+
+    def goal(self) -> int:
+        """Rows that the runner of its prompt has to compute."""
+        return self.part if self.part and self.prefill != self.decode else self.wanted()
 
     @property
     def runner(self) -> str:

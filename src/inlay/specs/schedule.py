@@ -14,7 +14,7 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the scheduler knows of one runner. `chunk` is the widest prompt piece it is given at once;
     `batches` are the only batch sizes it runs (empty = any). It takes at most `slots` sequences at once; `rooms` says how
     many slots each capacity has (empty = `slots` each). `pages` pages of `page` tokens keep prefixes (0 = none). `device` is
-    where it runs, `table` how long its batches take, where that is known."""
+    where it runs, `kv_bytes` what one token's KV takes, `table` how long its batches take, where that is known."""
 
     runner: str
     epoch: int
@@ -27,6 +27,7 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     page: int = 0
     pages: int = 0
     device: str = ""
+    kv_bytes: int = 0
     table: LatencyTable | None = None
 
 
@@ -115,12 +116,14 @@ class Wake(msgspec.Struct, frozen=True, tag="wake"):
 
 class Placed(msgspec.Struct, frozen=True, tag="placed"):
     """A sequence left the queue: its prompt runs on `prefill`, its tokens on `decode`; the first `cached` tokens of it
-    need not be computed, a kept prefix holds them."""
+    need not be computed, a kept prefix holds them. `way` says how its prompt is computed: "whole" where it decodes, "split"
+    elsewhere, "part" the first part elsewhere."""
 
     sequence: int
     prefill: str
     decode: str
     cached: int = 0
+    way: str = "whole"
 
 
 class Preempted(msgspec.Struct, frozen=True, tag="preempted"):

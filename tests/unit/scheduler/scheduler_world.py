@@ -240,7 +240,7 @@ class World:
             content = content + list(row.tokens)
             self.slots[key] = content
             for transfer in self.transfers_of(runner, row.transfer):
-                self.exported[transfer] += row.tokens
+                self.exported[transfer] = list(content)
                 if row.commit:
                     self.pending.append((self.destinations[transfer], Delivery(transfer)))
             sampled = verdict(content, row) if row.sample is not None and self.samples(runner) else ()
@@ -299,7 +299,11 @@ class World:
             failed = KvFailed(transfer=transfer, sequence=number, cause="checksum", message="planted")
             self.answer(runner, failed)
             return
-        self.slots[runner, expected.slot] = list(self.exported[transfer])
+        start, end = expected.binding.start, expected.binding.tokens
+        before = self.slots.get((runner, expected.slot), [])[:start]
+        assert len(before) == start, "rows that the destination does not have were left out"
+        assert len(self.exported[transfer]) == end
+        self.slots[runner, expected.slot] = before + self.exported[transfer][start:]
         arrived = KvArrived(
             transfer=transfer, sequence=number, tokens=expected.binding.tokens, size=0, chunks=1, started=0.0, ended=0.0
         )
