@@ -54,12 +54,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/check.py
-	$(BIN)/python -m pytest tests/unit -m "not alone" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest tests/unit -m "not alone and not thorough" $(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest tests/unit -m alone
 
 # What `make test` leaves out for its length.
 thorough: setup
-	$(BIN)/python -m pytest tests/conformance tests/integration -m thorough
+	$(BIN)/python -m pytest tests/unit tests/conformance tests/integration -m thorough
 
 # Each of these shows one claim of the README on this machine and prints what it measured.
 tokens: setup

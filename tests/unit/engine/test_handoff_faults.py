@@ -282,6 +282,15 @@ def test_random_faults_end_every_transfer_and_never_leave_a_wrong_row(batch) -> 
     assert set(ends["stale_epoch"]) == set(ends["other_request"]) == {"binding"}
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["reuse_at_source", "reuse_while_read"])
+def test_a_slot_that_is_reused_before_or_while_it_is_read_is_caught_every_time(kind) -> None:
+    """Whatever did not arrive whole failed; `one_run` asserts that what arrived is the prompt's, bit by bit."""
+    ends = collections.Counter(one_run(seed, kind, []) for seed in range(RUNS))
+    print(kind, dict(ends))
+    assert ends.keys() <= {"arrived", "aborted", "generation", "lease"} and ends["aborted"] + ends["generation"] > RUNS // 2
+
+
 @pytest.mark.parametrize(
     ("kind", "door", "name"),
     [
