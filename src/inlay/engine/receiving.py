@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -280,7 +281,7 @@ class Receiver:
                 f"chunks, bytes and rows are {found}, expected {(commit.chunks, commit.size, binding.tokens)}",
                 cause="truncated",
             )
-        if incoming.root.value() != commit.root:
+        if not hmac.compare_digest(incoming.root.value(), commit.root):
             raise TransferError("the digest over manifest and pages differs from the committed one", cause="digest")
         self._generations.check(incoming.expected.slot, incoming.generation)
         self._plant.moment("acknowledge")
