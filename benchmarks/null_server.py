@@ -55,7 +55,7 @@ class Stream(asyncio.Protocol):
         """httptools: answer."""
         if self._url.startswith(b"/v1/models"):
             self._page(b'{"object":"list","data":[{"id":"null","max_model_len":1000000}]}')
-        elif self._body:
+        elif self._url in (b"/v1/completions", b"/v1/chat/completions"):
             count = json.loads(self._body)["max_tokens"]
             self._begin = asyncio.get_running_loop().time() + self._first
             self._send(0, count)
