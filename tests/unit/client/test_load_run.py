@@ -434,7 +434,7 @@ def test_a_result_survives_its_file_and_its_page_needs_nothing_else(tmp_path) ->
     assert drawn.count("<circle") == 4 and drawn.count("<polyline") == 2
     assert "<b>" not in drawn and "&lt;b&gt;ours&lt;/b&gt; (2)" in drawn
     assert "<script" not in drawn and "<link" not in drawn and "src=" not in drawn
-    assert "Goodput at rising load" not in drawn and "acceptance" not in drawn
+    assert "Goodput at rising load" not in drawn and 'class="even"' not in drawn and "acceptance" not in drawn
     path.write_text('{"format": "other"}')
     with pytest.raises(InputError, match="no result of inlay bench"):
         read_result(path)
