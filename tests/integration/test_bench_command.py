@@ -99,6 +99,8 @@ def test_an_interrupt_gives_what_there_is(url, tmp_path) -> None:
         (["URL", "--prompts", "ids"], "chat does not take"),
         (["URL", "--prompts", "missing.jsonl"], "cannot be read"),
         (["URL", "--goodput", "x:1"], "budget"),
+        (["URL", "--header", "x-slo"], "no NAME:VALUE"),
+        (["URL", "--header", "a:b\r\nc: d"], "no NAME:VALUE"),
         (["URL", "--sessions", "2"], "expected a --trace"),
         (["URL", "-o", "missing/result.json"], "there is no folder missing"),
         (["--plot", "missing.json", "-o", "x.html"], "cannot be read"),

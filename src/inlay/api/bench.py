@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -51,12 +51,14 @@ def bench(
     *,
     model: str | None = None,
     key: str | None = None,
+    headers: Mapping[str, str] | None = None,
     label: str | None = None,
     seconds: float = 600.0,
     command: str = "",
     progress: Callable[[str], None] = lambda text: None,
 ) -> BenchResult:
-    """Measure an OpenAI-compatible endpoint. `seconds` bounds one request. SIGINT ends it with what there is so far.
+    """Measure an OpenAI-compatible endpoint. `headers` go into each request, `seconds` bounds it. SIGINT ends
+    the run with what there is so far.
 
     Raises InputError, and RequestError when the server cannot be used at all.
     """
@@ -67,7 +69,7 @@ def bench(
     }
     if is_local(Address.parse(url).host):
         facts["hardware"] = _hardware()
-    target = Target(url, key=key, seconds=seconds, clock=time.perf_counter)
+    target = Target(url, key=key, seconds=seconds, clock=time.perf_counter, headers=headers)
     running = Bench(target, workload, plan, model=model, progress=progress)
     interrupted = False
     try:

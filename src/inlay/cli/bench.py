@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ CLOSED_HELP = "closed loop: keep this many requests open; one level each, for ex
 OPEN_HELP = "open loop: this many requests a second whatever the server does, for example 2,4,8"
 PROMPTS_HELP = "text (random words), ids (random token ids, completions only) or a JSONL file"
 LENGTH_HELP = "tokens: 128, uniform:64:512, normal:256:64 or lognormal:256:0.8 (median, sigma)"
+HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 BUSY = 0.8
 """A client that uses more of a core than this may be what was measured."""
 
@@ -67,7 +69,10 @@ def bench(
     continuous_usage: Annotated[bool, typer.Option(help="ask for counts in each chunk")] = False,
     extra: Annotated[str | None, typer.Option(help="JSON object laid over each body; null takes a field out")] = None,
     goodput: Annotated[str, typer.Option(help="budgets in ms, for example ttft:200,tpot:50")] = "",
-    key: Annotated[str | None, typer.Option(help="API key", envvar="OPENAI_API_KEY")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="API key; default: the variable INLAY_API_KEY", envvar="INLAY_API_KEY")
+    ] = None,
+    header: Annotated[list[str] | None, typer.Option(help="NAME:VALUE for each request, for example a budget's")] = None,
     timeout: Annotated[float, typer.Option(help="seconds for one request")] = 600.0,
     label: Annotated[str | None, typer.Option(help="name of this series in plots (default: the model)")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write the result (with --plot: the page)")] = None,
@@ -88,10 +93,20 @@ def bench(
     loads = _loads(concurrency, rate, arrivals=arrivals, trace=trace, sessions=sessions, speed=speed)
     plan = Plan(loads=loads, requests=requests, seconds=seconds, warmup=warmup, budgets=parse_budgets(goodput))
     command = shlex.join(["inlay", *_without_key(sys.argv[1:])])
+    options: dict[str, Any] = {
+        "model": model,
+        "key": key,
+        "label": label,
+        "seconds": timeout,
+        "headers": _headers(header or []),
+    }
     with _progress() as tell:
-        found = measure(
-            targets[0], workload, plan, model=model, key=key, label=label, seconds=timeout, command=command, progress=tell
-        )
+        found = measure(targets[0], workload, plan, command=command, progress=tell, **options)
+    _give(found, output, html, as_json=as_json)
+
+
+def _give(found: BenchResult, output: Path | None, html: Path | None, *, as_json: bool) -> None:
+    """Files, then the table or JSON, then the exit code."""
     if output is not None:
         output.write_bytes(dump_result(found))
     if html is not None:
@@ -155,6 +170,17 @@ def _extra(text: str | None) -> dict[str, Any]:
         raise InputError(f"extra is {text!r}, which is not JSON: {error}", hint="write an object in single quotes") from error
     if not isinstance(found, dict):
         raise InputError(f"extra is {text!r}, expected a JSON object", hint="write for example --extra '{\"top_k\": 20}'")
+    return found
+
+
+def _headers(items: list[str]) -> dict[str, str]:
+    """Raises InputError for what is no header."""
+    found = {}
+    for item in items:
+        name, colon, value = item.partition(":")
+        if not colon or not HEADER_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
+            raise InputError(f"header {item!r:.80} is no NAME:VALUE in plain text", hint="for example x-slo-ttft-ms:200")
+        found[name.lower()] = value.strip()
     return found
 
 

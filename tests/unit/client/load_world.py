@@ -75,7 +75,7 @@ class LoadWorld:
         self.url = ""
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
-        self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
         self.connections = 0
         self.open = 0
         self.most_open = 0
@@ -93,7 +93,7 @@ class LoadWorld:
                 fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 raw = await reader.readexactly(int(fields.get("content-length", 0)))
                 self.paths.append(path)
-                self.keys.append(fields.get("authorization"))
+                self.headers.append(fields)
                 if method == "GET":
                     answers = {"/v1/models": self.models, "/metrics": plain(200, self.metrics.encode(), kind="text/plain")}
                     writer.write(answers.get(path, plain(404, b"{}")))

@@ -114,7 +114,8 @@ def test_a_chats_role_chunk_and_pings_are_no_tokens_but_reasoning_and_tool_calls
             (0.1, delta(reasoning_content="hm")),
             (0.1, delta(tool_calls=[{"index": 0, "function": {"arguments": "{"}}])),
             (0.1, delta(content="x")),
-            (0.1, event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + event(b"[DONE]") + LAST),
+            (0.1, event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}) + event({"choices": None})),
+            (0.0, event(b"[DONE]") + LAST),
         ]
     )
     assert record.arrivals == (0.2, 0.3, 0.4)

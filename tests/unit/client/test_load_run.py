@@ -163,10 +163,11 @@ def test_a_server_that_cannot_be_used_is_refused_before_the_run_with_its_own_wor
         with pytest.raises(RequestError, match="401: no key") as found:
             await made.bench(CLOSED).run()
         assert "--key" in str(found.value)
-        target = made.target(key="secret")
+        target = made.target(key="secret", headers={"x-slo-ttft-ms": "200"})
         await target.metrics()
         target.close()
-        assert made.keys[-1] == "bearer secret"
+        assert made.headers[-1]["authorization"] == "bearer secret"
+        assert made.headers[-1]["x-slo-ttft-ms"] == "200"
 
     async def nobody(made: LoadWorld) -> None:
         target = Target("http://127.0.0.1:9", key=None, seconds=5.0, clock=made.clock)

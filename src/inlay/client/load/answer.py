@@ -98,7 +98,7 @@ class StreamedAnswer:
             return
         self.served = chunk.inlay or self.served
         has_output = False
-        for choice in chunk.choices:
+        for choice in chunk.choices or ():
             has_output = has_output or choice.has_output
             self.finish_reason = choice.finish_reason or self.finish_reason
         new = self._count(chunk.usage)

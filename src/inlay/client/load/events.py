@@ -81,7 +81,7 @@ class ChunkChoice(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True):
     """One event of a stream; `inlay` is our own servers' word on where it ran."""
 
-    choices: list[ChunkChoice] = []
+    choices: list[ChunkChoice] | None = None
     usage: ChunkUsage | None = None
     error: Any = None
     inlay: dict[str, Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -41,12 +42,14 @@ class Models(msgspec.Struct, frozen=True):
 
 
 class Target:
-    """`url` is the base, with or without /v1; `key` goes into every request. `seconds` bounds each."""
+    """`url` is the base, with or without /v1; `key` and `headers` go into every request. `seconds` bounds each."""
 
-    def __init__(self, url: str, *, key: str | None, seconds: float, clock: Clock) -> None:
+    def __init__(
+        self, url: str, *, key: str | None, seconds: float, clock: Clock, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self._pool = Pool(Address.parse(self.url), clock=clock, seconds=seconds)
-        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._headers = dict(headers or {}) | ({"authorization": f"Bearer {key}"} if key else {})
 
     async def models(self) -> list[Model]:
         """What it serves. Raises RequestError with its own words."""
