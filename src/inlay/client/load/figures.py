@@ -3,7 +3,8 @@
 TTFT: from sending (connecting included) to the first piece of the answer that holds generated tokens. E2E: to the last
 such piece. TPOT: (E2E - TTFT) / (output tokens - 1), undefined for one token. ITL: gaps between such pieces; a piece may
 hold several tokens, and `tokens_per_chunk` says how many. Interactivity: 1 / median TPOT. Rates: over the time from the
-first sending to the end of the last answer, ramp and tail included. These are the definitions of vLLM's benchmark client.
+first sending to the end of the last answer, ramp and tail included. These are the
+definitions of vLLM's benchmark client, which however takes every chunk with choices for such a piece.
 """
 
 from __future__ import annotations
