@@ -84,7 +84,8 @@ class OpenvinoExecutable:
             _check_wide(f"port {self.inputs[index].name!r}", self._bound[index])
         try:
             if self._request is not None:
-                self._request.infer()
+                self._request.start_async()  # not infer(): on one thread it hides that a run has failed
+                self._request.wait()
         except RuntimeError as error:
             raise DeviceError(f"openvino failed in a run of {dict(sizes)}: {_first_line(error)}") from error
         for target, source in self._passed.items():
