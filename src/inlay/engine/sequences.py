@@ -61,6 +61,8 @@ def sequence_requests(
             decode=message.placement.decode,
             tenant=message.tenant,
             speculation=parameters.speculation,
+            draft=message.placement.draft,
+            drafts=parameters.drafts,
         )
         for index in range(parameters.n)
     ]

@@ -10,6 +10,7 @@ from inlay.scheduler.sequence import PREFILL, Sequence, new_sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.scheduler.verifying import begin
 from inlay.specs.schedule import Command, Fail, Placed, SequenceRequest
+from inlay.specs.speculation import MODES
 
 
 def enqueue(state: State, request: SequenceRequest) -> list[Command]:
@@ -60,7 +61,9 @@ def _refusal(state: State, request: SequenceRequest) -> Fail | None:
             f"the prompt has {length} tokens, expected at most {state.setup.context - 1}: the context is {state.setup.context}"
         )
         return Fail(number, 400, "context_length_exceeded", message)
-    for name, role in ((request.prefill, "prefill"), (request.decode, "decode")):
+    if request.speculation not in MODES:
+        return Fail(number, 400, "unknown_mode", f"speculation is {request.speculation!r}, expected one of {', '.join(MODES)}")
+    for name, role in ((request.prefill, "prefill"), (request.decode, "decode"), (request.draft, "draft")):
         if name is not None and (name not in state.runners or role not in state.runners[name].facts.roles):
             known = ", ".join(runner for runner, item in state.runners.items() if role in item.facts.roles)
             return Fail(number, 400, "unknown_place", f"{role} place is {name!r}, expected one of: {known}")

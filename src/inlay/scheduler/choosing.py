@@ -64,14 +64,14 @@ def choose(state: State, sequence: Sequence) -> None:
 def best_choice(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Choice:
     """The choice of largest predicted gain; mode "off" with gain 1 where none is worth while."""
     present = None
-    best = Choice(OFF, state.setup.speculation.drafts, 1.0)
+    best = Choice(OFF, speculation.longest, 1.0)
     for choice in _choices(state, sequence, target, speculation):
         if choice.gain > best.gain:
             best = choice
         if (choice.mode, choice.drafts) == (speculation.mode, speculation.drafts):
             present = choice
     if best.gain < WORTH_WHILE:
-        return Choice(OFF, state.setup.speculation.drafts, 1.0)
+        return Choice(OFF, speculation.longest, 1.0)
     if present is not None and best.gain < present.gain * STAY:
         return present
     return best
@@ -84,7 +84,7 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     members = max(1, len(target.decoding.get(capacity, ())))
     if speculation.memory is not None:
         acceptance = speculation.acceptance_of(NGRAM, NGRAM_PRIOR)
-        for drafts in range(1, setup.drafts + 1):
+        for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, None, members, capacity, drafts, rows=0)
             yield Choice(NGRAM, drafts, gain(NGRAM, acceptance, drafts, speeds))
     if drafter is None or not drafter.alive or drafter.late:
@@ -93,7 +93,7 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     hit = speculation.hits / speculation.outcomes if speculation.outcomes >= 4 else None
     for mode in _modes(target, drafter, speculation):
         rows = members * (1 + (setup.breadth if mode == ENUMERATED else 0))
-        for drafts in range(1, setup.drafts + 1):
+        for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, drafter, members, capacity, drafts, rows=rows)
             yield Choice(mode, drafts, gain(mode, acceptance, drafts, speeds, hit=hit if mode == speculation.mode else None))
 

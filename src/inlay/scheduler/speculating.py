@@ -65,16 +65,19 @@ class DraftSlot:
 
 @dataclass(slots=True, eq=False)
 class Speculation:
-    """How one sequence speculates now. `asked` is the mode that was asked for, `mode` the one that it is in; `drafter` is the
-    draft runner (none where it drafts from its own text); `verifying` how many drafts the verify step under way was given, -1
-    where there is none. `verdicts` are what was accepted and judged, older ones counting less, by who drafted; `hits` of
-    `outcomes` verdicts found the next guess made already. `since` counts verdicts since the last choice; without drafts the
-    next one is made at `probe_at` tokens, with what was last `tried`.
+    """How one sequence speculates now, with `drafts` at a time, at most `longest`.
+
+    `asked` is the mode that was asked for, `mode` the one that it is in; `drafter` is the draft runner (none where it drafts
+    from its own text); `verifying` how many drafts the verify step under way was given, -1 where there is none. `verdicts` are
+    what was accepted and judged, older ones counting less, by who drafted; `hits` of `outcomes` verdicts found the next guess
+    made already. `since` counts verdicts since the last choice; without drafts the next one is made at `probe_at` tokens, with
+    what was last `tried`.
     """
 
     asked: str
     mode: str
     drafts: int
+    longest: int
     drafter: str | None = None
     slots: list[DraftSlot] = field(default_factory=list)
     guesses: list[Guess] = field(default_factory=list)

@@ -26,10 +26,11 @@ def begin(state: State, sequence: Sequence) -> None:
     setup = state.setup.speculation
     wanted = 1 + (setup.breadth if mode in (ENUMERATED, AUTO) else 0)
     drafter = _drafter(state, sequence) if mode != NGRAM else None
-    slots = [] if drafter is None else _take_slots(drafter, len(sequence.tokens) + 2 * (setup.drafts + 1), wanted)
+    drafts = request.drafts or setup.drafts
+    slots = [] if drafter is None else _take_slots(drafter, len(sequence.tokens) + 2 * (drafts + 1), wanted)
     if not slots and mode not in (NGRAM, AUTO):
         return
-    sequence.speculation = speculation = Speculation(asked=mode, mode=mode, drafts=setup.drafts, slots=slots)
+    sequence.speculation = speculation = Speculation(asked=mode, mode=mode, drafts=drafts, longest=drafts, slots=slots)
     if mode in (NGRAM, AUTO):
         speculation.memory = Memory()
     if drafter is not None and slots:

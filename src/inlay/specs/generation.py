@@ -64,6 +64,7 @@ class GenerationParameters(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int = -1
     echo: bool = False
     speculation: str = "auto"
+    drafts: int = 0
     constraint: Constraint | None = None
 
 
@@ -72,6 +73,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     prefill: str | None = None
     decode: str | None = None
+    draft: str | None = None
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):

@@ -48,7 +48,8 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `prefill` and `decode` name the runners it must use; None leaves the choice to the scheduler. A higher `priority` is
     served first and may take the slots of a lower one; among equals tenants share. Kept prefixes are never shared between
-    tenants. `speculation` is one of MODES, "auto" that of the deployment; `draft` names the draft runner it must use.
+    tenants. `speculation` is one of MODES, "auto" that of the deployment; `draft` names the draft runner it must use, `drafts`
+    how many tokens are drafted at most (0 = as the deployment says).
     """
 
     sequence: int
@@ -65,6 +66,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     speculation: str = AUTO
     draft: str | None = None
+    drafts: int = 0
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):

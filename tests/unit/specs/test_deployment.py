@@ -27,6 +27,7 @@ from inlay.specs.deployment import (
 )
 from inlay.specs.kv import KvTransfer
 from inlay.specs.precision import Precision
+from inlay.specs.speculation import SpeculationSetup
 
 ROLES = ["prefill=xeon:0/openvino", "decode=xeon:1/onnxruntime"]
 
@@ -155,9 +156,13 @@ def test_a_dump_reads_back_as_the_same_deployment_and_the_same_text(deployment: 
     after = RegionPlacement(device="xeon:1", backend="null", layers=(3, 5))
     full = msgspec.structs.replace(
         deployment,
-        roles=(*deployment.roles, Role(roles=("draft", "target"), regions=(region, after), parallel=Parallel(tp=2))),
+        roles=(*deployment.roles, Role(roles=("target",), regions=(region, after), parallel=Parallel(tp=2))),
         tables={"xeon:0/openvino": FileReference(path="tables/a.json", digest="ab" * 32)},
         artifacts={"xeon:0/openvino": FileReference(path="artifacts/é", digest="cd" * 32)},
+        draft_model="draft",
+        speculation=SpeculationSetup(mode="free", drafts=3),
+        rooms=tuple(1 for _ in deployment.capacities),
+        pages=7,
         adapter="a",
         tenant_salt="no",
         generation=3,
