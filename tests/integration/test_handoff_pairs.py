@@ -27,6 +27,8 @@ from inlay.specs.schedule import Answered, Recompute, Send
 NEW_TOKENS = 12
 TOLERANCE = 1e-4
 """Of a log-probability after a hand-off in float32: two frameworks' rounding of the prompt's KV, nothing else."""
+COARSE = {"iree": 3e-4}
+"""Backends whose own float32 is coarser than that: IREE was seen at 9e-5 here, the others at 2e-5."""
 ROUNDED = 0.06
 """Of one that reads a prompt's KV in bfloat16, 8 bits of mantissa, against one that never left float32."""
 QUICK = ("reference", "contrary", "openvino", "onnxruntime", "inductor")
@@ -55,7 +57,9 @@ def compare_pairs(wanted: Deployment, log: Path, *, count: int) -> None:
     wrong = []
     for prefill, decode in pairs:
         if prefill != decode:
-            allowed = TOLERANCE if {pool_of(wanted, prefill), pool_of(wanted, decode)} == {"float32"} else ROUNDED
+            float32 = {pool_of(wanted, prefill), pool_of(wanted, decode)} == {"float32"}
+            coarse = [COARSE[name] for name in COARSE if name in prefill + decode]
+            allowed = max([TOLERANCE, *coarse]) if float32 else ROUNDED
             told = [distance(*item) for item in zip(by_pair[decode, decode], by_pair[prefill, decode], strict=True)]
             largest = max(item.largest for item in told)
             parted = [item.parted for item in told if item.parted is not None]
