@@ -23,6 +23,7 @@ from inlay.specs.generation import Placement
 from inlay.specs.kv import KvTransfer
 from inlay.specs.precision import Precision
 from inlay.specs.schedule import Answered, Recompute, Send
+from inlay.specs.speculation import SpeculationSetup
 
 NEW_TOKENS = 12
 TOLERANCE = 1e-4
@@ -31,6 +32,8 @@ COARSE = {"iree": 3e-4}
 """Backends whose own float32 is coarser than that: IREE was seen at 9e-5 here, the others at 2e-5."""
 ROUNDED = 0.06
 """Of one that reads a prompt's KV in bfloat16, 8 bits of mantissa, against one that never left float32."""
+PLAIN = {"speculation": SpeculationSetup(mode="off"), "pages": 0}
+"""In a pool of bfloat16 it matters to the bits how many tokens a step takes: those of one step see each other in float32."""
 QUICK = ("reference", "contrary", "openvino", "onnxruntime", "inductor")
 ENVIRONMENTS = ("xla", "iree")
 
@@ -126,6 +129,7 @@ def test_a_pool_of_bfloat16_sends_that_and_a_float32_pool_reads_it_exactly(trans
     precision = {"cpu:0/contrary": Precision(kv="bfloat16"), "cpu:1/contrary": Precision(kv="bfloat16")}
     roles = ["prefill,decode=cpu:0/contrary", "decode=cpu:1/contrary", "decode=cpu:2/openvino"]
     wanted = deployment(zoo.DEMO_TARGET, backends, roles=roles, chunk=32, context=256, transport=transport, precision=precision)
+    wanted = msgspec.structs.replace(wanted, **PLAIN)
     given = prompts(6, vocabulary=4096, seed=32, longest=200)
     source, places = "cpu:0/contrary", ["cpu:0/contrary", "cpu:1/contrary", "cpu:2/openvino"]
     log = tmp_path / "events.jsonl"
@@ -166,7 +170,7 @@ def test_float32_into_a_bfloat16_pool_is_computed_again_unless_the_deployment_al
     precision = {"cpu:1/contrary": Precision(kv="bfloat16")}
     roles = ["prefill=cpu:0/openvino", "prefill,decode=cpu:1/contrary"]
     wanted = deployment(zoo.DEMO_TARGET, ["openvino", "contrary"], roles=roles, chunk=32, context=256, precision=precision)
-    wanted = msgspec.structs.replace(wanted, kv_transfer=allowed)
+    wanted = msgspec.structs.replace(wanted, kv_transfer=allowed, **PLAIN)
     given = prompts(4, vocabulary=4096, seed=33, longest=150)
     log = tmp_path / "events.jsonl"
     with running(wanted, event_log=log) as it:
@@ -187,8 +191,7 @@ def test_float32_into_a_bfloat16_pool_is_computed_again_unless_the_deployment_al
     assert causes == ([] if allowed.lossy else ["lossy"] * len(given))
     told = [distance(*item) for item in zip(alone, handed, strict=True)]
     show(f"{conversion or 'computed again'}: within {max(item.largest for item in told):.1e}, {told}")
-    bound = 0.2 if allowed.dtype == "int8" else ROUNDED if allowed.lossy else TOLERANCE
-    assert max(item.largest for item in told) <= bound
+    assert max(item.largest for item in told) <= (0.2 if allowed.dtype == "int8" else ROUNDED)
 
 
 def test_inside_of_tls_the_tokens_are_the_same(tmp_path) -> None:
