@@ -31,9 +31,10 @@ from inlay.cli.bars import progress_bar
 from inlay.errors import InputError, RequestError
 
 CLOSED_HELP = "closed loop: keep this many requests open; one level each, for example 1,4,8"
-OPEN_HELP = "open loop: this many requests a second whatever the server does, for example 2,4,8"
+OPEN_HELP = "open loop: this many requests a second, for example 2,4,8; auto looks for the most that keeps --goodput"
 PROMPTS_HELP = "text (random words), ids (random token ids, completions only) or a JSONL file"
 LENGTH_HELP = "tokens: 128, uniform:64:512, normal:256:64 or lognormal:256:0.8 (median, sigma)"
+AUTO = "auto"
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 BUSY = 0.8
 """A client that uses more of a core than this may be what was measured."""
@@ -43,6 +44,7 @@ def bench(
     targets: Annotated[list[str], typer.Argument(help="the URL; with --plot: result files", metavar="URL")],
     concurrency: Annotated[str | None, typer.Option(help=CLOSED_HELP)] = None,
     rate: Annotated[str | None, typer.Option(help=OPEN_HELP)] = None,
+    attain: Annotated[float, typer.Option(help="with --rate auto: share of requests that must keep the budgets")] = 0.9,
     arrivals: Annotated[str, typer.Option(help="gaps of the open loop: poisson or uniform")] = "poisson",
     trace: Annotated[str | None, typer.Option(help="replay arrivals and lengths of a trace (Mooncake, Azure)")] = None,
     sessions: Annotated[str | None, typer.Option(help="of a trace of sessions: so many at once, for example 1,4")] = None,
@@ -86,23 +88,20 @@ def bench(
     if plot:
         _draw([read_result(path) for path in targets], output or html)
         return
-    if len(targets) != 1:
-        raise InputError(f"{len(targets)} URLs are given, expected one", hint="several result files need --plot")
     names = [name for name in Workload.__struct_fields__ if name in given and name not in ("ids", "extra")]
     workload = Workload(**{name: given[name] for name in names}, ids=_range(ids), extra=_extra(extra))
     loads = _loads(concurrency, rate, arrivals=arrivals, trace=trace, sessions=sessions, speed=speed)
-    plan = Plan(loads=loads, requests=requests, seconds=seconds, warmup=warmup, budgets=parse_budgets(goodput))
-    command = shlex.join(["inlay", *_without_key(sys.argv[1:])])
-    options: dict[str, Any] = {
-        "model": model,
-        "key": key,
-        "label": label,
-        "seconds": timeout,
-        "headers": _headers(header or []),
-    }
-    with _progress() as tell:
-        found = measure(targets[0], workload, plan, command=command, progress=tell, **options)
+    plan = _plan(loads, goodput, attain=attain, requests=requests, seconds=seconds, warmup=warmup, arrivals=arrivals)
+    found = _measured(targets, workload, plan, header or [], model=model, key=key, label=label, seconds=timeout)
     _give(found, output, html, as_json=as_json)
+
+
+def _measured(targets: list[str], workload: Workload, plan: Plan, header: list[str], **options: Any) -> BenchResult:
+    if len(targets) != 1:
+        raise InputError(f"{len(targets)} URLs are given, expected one", hint="several result files need --plot")
+    command = shlex.join(["inlay", *_without_key(sys.argv[1:])])
+    with _progress() as tell:
+        return measure(targets[0], workload, plan, headers=_headers(header), command=command, progress=tell, **options)
 
 
 def _give(found: BenchResult, output: Path | None, html: Path | None, *, as_json: bool) -> None:
@@ -113,6 +112,17 @@ def _give(found: BenchResult, output: Path | None, html: Path | None, *, as_json
         html.write_text(page([found]), encoding="utf-8")
     print(json.dumps(facts_of(found))) if as_json else _show(found)
     _judge(found)
+
+
+def _plan(loads: tuple[Load, ...], goodput: str, *, attain: float, **bounds: Any) -> Plan:
+    """Without loads a search. Raises InputError for one without budgets."""
+    budgets = parse_budgets(goodput)
+    if loads:
+        return Plan(loads=loads, budgets=budgets, **bounds)
+    if not budgets or not 0 < attain <= 1:
+        found = f"attain is {attain:g}" if budgets else "rate is auto without budgets"
+        raise InputError(f"{found}, expected budgets and a share of at most 1", hint="add --goodput ttft:200,tpot:50")
+    return Plan(budgets=budgets, attain=attain, **bounds)
 
 
 def _loads(
@@ -126,6 +136,8 @@ def _loads(
         raise InputError(f"{found} are given, expected one of them", hint="run them one after the other, and --plot both")
     if arrivals not in ("poisson", "uniform"):
         raise InputError(f"arrivals is {arrivals!r}, expected poisson or uniform", hint="poisson is the default")
+    if rate == AUTO:
+        return ()
     if rate is not None:
         return tuple(Load(kind="open", value=value, arrivals=arrivals) for value in _numbers(rate, name="rate"))
     if sessions is not None and (trace is None or "," in speed):

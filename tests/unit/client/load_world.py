@@ -12,6 +12,7 @@ from inlay.client.load import Bench, Load, Plan, Target, Workload
 
 Step = tuple[float, bytes]
 """Seconds that pass on the clock, then bytes that are sent and read before anything else happens."""
+Progress = Callable[[str], None]
 Script = Callable[[dict[str, Any]], Sequence[Step]]
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -131,7 +132,9 @@ class LoadWorld:
         target.close()
         return answer.record(index=0, planned=None, sent=sent, finished=self.clock.now, zero=1000.0)
 
-    def bench(self, *loads: Load, workload: Workload | None = None, **plan: Any) -> Bench:
+    def bench(
+        self, *loads: Load, workload: Workload | None = None, progress: Progress = lambda text: None, **plan: Any
+    ) -> Bench:
         """A run against it, on its clock."""
         wanted = Workload(endpoint="completions", prompts="ids", prompt_tokens="8", output_tokens="4")
         return Bench(
@@ -141,6 +144,7 @@ class LoadWorld:
             clock=self.clock,
             sleep=self.clock.sleep,
             cpu_clock=lambda: 0.0,
+            progress=progress,
         )
 
 

@@ -25,6 +25,7 @@ from load_world import LoadWorld, Script, counted, plain, text, three_words, wor
 from inlay.client.load import BenchResult, Load, Target, Workload, dump_result, page, read_result
 from inlay.client.load.lengths import Lengths
 from inlay.client.load.prompts import Synthetic, WordRatio, read_prompts
+from inlay.client.load.search import next_rate, sustained
 from inlay.client.load.server_meters import delta, read_counts
 from inlay.client.load.traces import read_trace
 from inlay.errors import InputError, RequestError
@@ -456,3 +457,44 @@ def test_goodput_at_rising_load_is_drawn_where_an_open_loop_has_budgets() -> Non
     assert drawn.count('class="even"') == 1
     first, second = (drawn.index(f"x, rate {rate}: ") for rate in (2, 4))
     assert first < second  # from the least load to the most
+
+
+def test_a_search_closes_in_on_the_highest_rate_that_holds() -> None:
+    for limit in (0.2, 1.5, 7.3, 60.0):
+        tried: list[tuple[float, float]] = []
+        while (rate := next_rate(tried, share=0.9)) is not None:
+            tried.append((rate, 0.95 if rate <= limit else 0.5))
+        found = sustained(tried, share=0.9)
+        assert found is not None and limit / 1.1 <= found <= limit
+        assert len(tried) <= 12
+    assert sustained([(1.0, 0.2), (0.5, 0.3)], share=0.9) is None
+    assert sustained([(1.0, 0.95), (2.0, 0.8), (4.0, 0.95)], share=0.9) == 1.0  # luck above a rate that failed is none
+
+
+def test_a_run_looks_for_the_highest_rate_that_keeps_its_budgets() -> None:
+    told: list[str] = []
+
+    def overloaded_above_three(body: dict[str, Any]) -> Any:
+        rates = (float(text_.split()[1].rstrip(":")) for text_ in reversed(told) if text_.startswith("rate "))
+        rate = next(rates, 0.0)
+        return [(0.0, plain(503, b"{}"))] if rate > 3 and body["prompt"][0] % 2 else three_words(body)
+
+    async def work(made: LoadWorld) -> None:
+        bench = made.bench(requests=20, budgets={"e2e": 1e6}, attain=0.9, arrivals="uniform", progress=told.append)
+        await bench.run()
+        shares = {level.load.value: level.summary.goodput_share or 0.0 for level in bench.levels}
+        assert list(shares)[:3] == [1.0, 2.0, 4.0]
+        assert all((share == 1.0) == (rate <= 3) for rate, share in shares.items())
+        best = max(rate for rate, share in shares.items() if share == 1.0)
+        assert 3 / 1.1 <= best <= 3
+        assert bench.notes == [f"at up to {best:.3g} requests/s, of the rates tried, 90% of the requests kept the budgets"]
+
+    run(work, overloaded_above_three)
+
+    async def hopeless(made: LoadWorld) -> None:
+        bench = made.bench(requests=3, budgets={"ttft": 1e-9}, attain=0.9, arrivals="uniform")
+        await bench.run()
+        assert [level.load.value for level in bench.levels] == [1.0, 0.5, 0.25, 0.125, 0.062]
+        assert bench.notes == ["at no rate that was tried 90% of the requests kept the budgets"]
+
+    run(hopeless, lambda body: [(0.1, HEAD + text("a", finish="stop") + counted(8, 1))])

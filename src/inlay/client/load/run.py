@@ -17,6 +17,7 @@ from inlay.client.load.figures import summarize
 from inlay.client.load.loops import Loop, Sleep
 from inlay.client.load.prompts import Synthetic, WordRatio
 from inlay.client.load.records import Level, Load, RequestRecord, ServerDelta
+from inlay.client.load.search import next_rate, sustained
 from inlay.client.load.server_meters import Counts, delta, read_counts
 from inlay.client.load.target import Model, Target
 from inlay.client.load.workload import Ask, Asker, Workload
@@ -29,13 +30,16 @@ Progress = Callable[[str], None]
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The loads in order; each ends after `requests`, or begins none after `seconds`, whichever is set; `warmup` requests
-    go before each and count nowhere. `budgets` are seconds by name."""
+    go before each and count nowhere. `budgets` are seconds by name. With `attain` levels of an open loop follow, of rates
+    that close in on the highest at which this share of the requests keeps the budgets; their gaps are `arrivals`."""
 
-    loads: tuple[Load, ...]
+    loads: tuple[Load, ...] = ()
     requests: int | None = None
     seconds: float | None = None
     warmup: int = 1
     budgets: dict[str, float] = {}
+    attain: float | None = None
+    arrivals: str = "poisson"
 
     def count(self, load: Load) -> int | None:
         """How many requests a level has at most: by default 20, or 5 a stream or 10 seconds' worth; recorded ones whole."""
@@ -92,6 +96,8 @@ class Bench:
             asker = await self._prepare()
             for load in self._plan.loads:
                 await self._level(asker, load)
+            if self._plan.attain is not None:
+                await self._search(asker, self._plan.attain)
         finally:
             if self._underway is not None and self._underway.records:
                 self.levels.append(self._close_level(self._underway, ServerDelta(), interrupted=True))
@@ -182,6 +188,17 @@ class Bench:
             asker.clipped = 0
         if asker.written and len(underway.records) > len(asker.written):
             self.notes.append(f"{load}: the file's {len(asker.written)} prompts were sent more than once")
+
+    async def _search(self, asker: Asker, share: float) -> None:
+        tried: list[tuple[float, float]] = []
+        while (rate := next_rate(tried, share=share)) is not None:
+            await self._level(asker, Load(kind="open", value=round(rate, 3), arrivals=self._plan.arrivals))
+            tried.append((rate, self.levels[-1].summary.goodput_share or 0.0))
+        found = sustained(tried, share=share)
+        kept, where = f"{share:.0%} of the requests kept the budgets", "at no rate that was tried"
+        if found is not None:
+            where = f"at up to {found:.3g} requests/s, of the rates tried,"
+        self.notes.append(f"{where} {kept}")
 
     async def _warm(self, asker: Asker, load: Load) -> None:
         streams = min(self._plan.warmup, int(load.value) if load.kind in ("closed", "sessions") else 1)
