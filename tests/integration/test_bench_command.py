@@ -101,6 +101,8 @@ def test_an_interrupt_gives_what_there_is(url, tmp_path) -> None:
         (["URL", "--goodput", "x:1"], "budget"),
         (["URL", "--header", "x-slo"], "no NAME:VALUE"),
         (["URL", "--header", "a:b\r\nc: d"], "no NAME:VALUE"),
+        (["URL", "--requests", "0"], "requests is 0, expected at least 1"),
+        (["URL", "--seconds", "-1"], "seconds is -1"),
         (["URL", "--rate", "auto"], "auto without budgets"),
         (["URL", "--rate", "auto", "--goodput", "ttft:100", "--attain", "2"], "attain is 2"),
         (["URL", "--sessions", "2"], "expected a --trace"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -17,25 +16,22 @@ from rich.table import Table
 
 from inlay.api.bench import (
     BenchResult,
-    Load,
     Plan,
     Workload,
     dump_result,
     page,
-    parse_budgets,
     read_result,
     shown,
 )
 from inlay.api.bench import bench as measure
 from inlay.cli.bars import progress_bar
+from inlay.cli.loads import read_extra, read_headers, read_loads, read_plan, read_range
 from inlay.errors import InputError, RequestError
 
 CLOSED_HELP = "closed loop: keep this many requests open; one level each, for example 1,4,8"
 OPEN_HELP = "open loop: this many requests a second, for example 2,4,8; auto looks for the most that keeps --goodput"
 PROMPTS_HELP = "text (random words), ids (random token ids, completions only) or a JSONL file"
 LENGTH_HELP = "tokens: 128, uniform:64:512, normal:256:64 or lognormal:256:0.8 (median, sigma)"
-AUTO = "auto"
-HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 BUSY = 0.8
 """A client that uses more of a core than this may be what was measured."""
 
@@ -89,9 +85,9 @@ def bench(
         _draw([read_result(path) for path in targets], output or html)
         return
     names = [name for name in Workload.__struct_fields__ if name in given and name not in ("ids", "extra")]
-    workload = Workload(**{name: given[name] for name in names}, ids=_range(ids), extra=_extra(extra))
-    loads = _loads(concurrency, rate, arrivals=arrivals, trace=trace, sessions=sessions, speed=speed)
-    plan = _plan(loads, goodput, attain=attain, requests=requests, seconds=seconds, warmup=warmup, arrivals=arrivals)
+    workload = Workload(**{name: given[name] for name in names}, ids=read_range(ids), extra=read_extra(extra))
+    loads = read_loads(concurrency, rate, arrivals=arrivals, trace=trace, sessions=sessions, speed=speed)
+    plan = read_plan(loads, goodput, attain=attain, requests=requests, seconds=seconds, warmup=warmup, arrivals=arrivals)
     found = _measured(targets, workload, plan, header or [], model=model, key=key, label=label, seconds=timeout)
     _give(found, output, html, as_json=as_json)
 
@@ -101,7 +97,7 @@ def _measured(targets: list[str], workload: Workload, plan: Plan, header: list[s
         raise InputError(f"{len(targets)} URLs are given, expected one", hint="several result files need --plot")
     command = shlex.join(["inlay", *_without_key(sys.argv[1:])])
     with _progress() as tell:
-        return measure(targets[0], workload, plan, headers=_headers(header), command=command, progress=tell, **options)
+        return measure(targets[0], workload, plan, headers=read_headers(header), command=command, progress=tell, **options)
 
 
 def _give(found: BenchResult, output: Path | None, html: Path | None, *, as_json: bool) -> None:
@@ -112,88 +108,6 @@ def _give(found: BenchResult, output: Path | None, html: Path | None, *, as_json
         html.write_text(page([found]), encoding="utf-8")
     print(json.dumps(facts_of(found))) if as_json else _show(found)
     _judge(found)
-
-
-def _plan(loads: tuple[Load, ...], goodput: str, *, attain: float, **bounds: Any) -> Plan:
-    """Without loads a search. Raises InputError for one without budgets."""
-    budgets = parse_budgets(goodput)
-    if loads:
-        return Plan(loads=loads, budgets=budgets, **bounds)
-    if not budgets or not 0 < attain <= 1:
-        found = f"attain is {attain:g}" if budgets else "rate is auto without budgets"
-        raise InputError(f"{found}, expected budgets and a share of at most 1", hint="add --goodput ttft:200,tpot:50")
-    return Plan(budgets=budgets, attain=attain, **bounds)
-
-
-def _loads(
-    concurrency: str | None, rate: str | None, *, arrivals: str, trace: str | None, sessions: str | None, speed: str
-) -> tuple[Load, ...]:
-    """One load a level. Raises InputError unless at most one way is given; concurrency 1 when none is."""
-    ways = {"concurrency": concurrency, "rate": rate, "trace": trace}
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) > 1:
-        found = " and ".join(f"--{name}" for name in given)
-        raise InputError(f"{found} are given, expected one of them", hint="run them one after the other, and --plot both")
-    if arrivals not in ("poisson", "uniform"):
-        raise InputError(f"arrivals is {arrivals!r}, expected poisson or uniform", hint="poisson is the default")
-    if rate == AUTO:
-        return ()
-    if rate is not None:
-        return tuple(Load(kind="open", value=value, arrivals=arrivals) for value in _numbers(rate, name="rate"))
-    if sessions is not None and (trace is None or "," in speed):
-        raise InputError(f"sessions is {sessions!r}, expected a --trace and one --speed beside it", hint="--trace FILE.jsonl")
-    if trace is not None and sessions is not None:
-        pace = _numbers(speed, name="speed")[0]
-        return tuple(Load(kind="sessions", value=count, speed=pace) for count in _whole(sessions, name="sessions"))
-    if trace is not None:
-        return tuple(Load(kind="replay", value=value) for value in _numbers(speed, name="speed"))
-    return tuple(Load(kind="closed", value=value) for value in _whole(concurrency or "1", name="concurrency"))
-
-
-def _whole(text: str, *, name: str) -> list[float]:
-    values = _numbers(text, name=name)
-    broken = [value for value in values if value != int(value)]
-    if broken:
-        raise InputError(f"{name} {broken[0]:g} is no whole number, expected one", hint="rates may be broken: --rate")
-    return values
-
-
-def _numbers(text: str, *, name: str) -> list[float]:
-    try:
-        values = [float(item) for item in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or not all(0 < value < float("inf") for value in values):
-        raise InputError(f"{name} is {text!r}, expected numbers above 0", hint=f"write for example --{name} 1,4,8")
-    return values
-
-
-def _range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition(":")
-    if not (low.isdigit() and high.isdigit()):
-        raise InputError(f"ids is {text!r}, expected a range of token ids", hint="write for example --ids 100:4000")
-    return int(low), int(high)
-
-
-def _extra(text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError as error:
-        raise InputError(f"extra is {text!r}, which is not JSON: {error}", hint="write an object in single quotes") from error
-    if not isinstance(found, dict):
-        raise InputError(f"extra is {text!r}, expected a JSON object", hint="write for example --extra '{\"top_k\": 20}'")
-    return found
-
-
-def _headers(items: list[str]) -> dict[str, str]:
-    """Raises InputError for what is no header."""
-    found = {}
-    for item in items:
-        name, colon, value = item.partition(":")
-        if not colon or not HEADER_NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
-            raise InputError(f"header {item!r:.80} is no NAME:VALUE in plain text", hint="for example x-slo-ttft-ms:200")
-        found[name.lower()] = value.strip()
-    return found
 
 
 def _without_key(arguments: list[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Load on any OpenAI-compatible endpoint, and what came back, measured: the work of `inlay bench`.
 
-workload.py makes the requests (prompts.py, lengths.py, traces.py, sessions.py), loops.py says when, run.py sends them
-over target.py and exchange.py, answer.py reads the streams (events.py), figures.py holds the definitions, records.py the
-result; drawing.py and plot.py make its page.
+workload.py makes the requests (prompts.py, lengths.py, traces.py, sessions.py), loops.py and search.py say when,
+preparing.py tries the server, run.py sends over target.py and exchange.py, answer.py reads the streams (events.py),
+figures.py holds the definitions, records.py the result; drawing.py and plot.py make its page.
 """
 
 from __future__ import annotations

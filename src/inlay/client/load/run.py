@@ -11,20 +11,16 @@ from typing import Any
 
 import msgspec
 
-from inlay.client.load.answer import StreamedAnswer
 from inlay.client.load.exchange import Clock
 from inlay.client.load.figures import summarize
 from inlay.client.load.loops import Loop, Sleep
-from inlay.client.load.prompts import Synthetic, WordRatio
+from inlay.client.load.preparing import prepare
 from inlay.client.load.records import Level, Load, RequestRecord, ServerDelta
 from inlay.client.load.search import next_rate, sustained
-from inlay.client.load.server_meters import Counts, delta, read_counts
-from inlay.client.load.target import Model, Target
-from inlay.client.load.workload import Ask, Asker, Workload
-from inlay.errors import InputError, RequestError
+from inlay.client.load.server_meters import delta, read_counts
+from inlay.client.load.target import Target
+from inlay.client.load.workload import Asker, Workload
 
-SAMPLES = (20, 120)
-"""Words of the two prompts by which a server's tokens a word are found."""
 Progress = Callable[[str], None]
 
 
@@ -55,7 +51,6 @@ class Underway:
     load: Load
     zero: float
     cpu: float
-    before: Counts = field(default_factory=dict)
     records: list[RequestRecord] = field(default_factory=list)
 
 
@@ -83,7 +78,6 @@ class Bench:
         self._clock = clock
         self._sleep = sleep
         self._cpu_clock = cpu_clock
-        self._asker: Asker | None = None
         self._underway: Underway | None = None
         self.model = model or ""
         self.server: Any = None
@@ -93,7 +87,10 @@ class Bench:
     async def run(self) -> None:
         """Everything. Raises RequestError when the server cannot be used at all, InputError for prompts or a trace."""
         try:
-            asker = await self._prepare()
+            self._tell("asking what is served")
+            prepared = await prepare(self._target, self._workload, loads=self._plan.loads, model=self.model or None)
+            self.model, self.server, asker = prepared.model, prepared.server, prepared.asker
+            self.notes += filter(None, [prepared.note])
             for load in self._plan.loads:
                 await self._level(asker, load)
             if self._plan.attain is not None:
@@ -103,70 +100,11 @@ class Bench:
                 self.levels.append(self._close_level(self._underway, ServerDelta(), interrupted=True))
             self._target.close()
 
-    async def _prepare(self) -> Asker:
-        """Which model, how many tokens a word has, and that a stream can be had."""
-        self._tell("asking what is served")
-        known = await self._find_model()
-        if self._workload.trace is not None and self._workload.most_tokens is None and known is not None:
-            self._workload = msgspec.structs.replace(self._workload, most_tokens=known.max_model_len)
-        self.server = await self._target.version()
-        wanted = self._workload
-        ids = wanted.ids if wanted.prompts == "ids" else None
-        source = Synthetic(seed=wanted.seed, ids=ids)
-        trial = Asker(wanted, model=self.model, source=source)
-        if wanted.prompts == "text":
-            source = Synthetic(
-                seed=wanted.seed,
-                ratio=await self._words(trial, source),
-                shared=wanted.shared_prefix,
-                groups=wanted.prefix_groups,
-            )
-        else:
-            await self._try(trial, trial.ask("trial", 0))
-            source = Synthetic(seed=wanted.seed, ids=ids, shared=wanted.shared_prefix, groups=wanted.prefix_groups)
-        asker = Asker(wanted, model=self.model, source=source)
-        for load in self._plan.loads:
-            _check(asker, load)
-        return asker
-
-    async def _find_model(self) -> Model | None:
-        try:
-            models = await self._target.models()
-        except RequestError as error:
-            if self.model and error.code.startswith("http_"):
-                return None
-            raise
-        if not self.model:
-            if not models:
-                raise RequestError(f"{self._target.url} serves no model", code="model_not_found", status=404, hint="name one")
-            self.model = models[0].id
-        return next((item for item in models if item.id == self.model), None)
-
-    async def _words(self, trial: Asker, source: Synthetic) -> WordRatio:
-        """Two short requests of known numbers of words, counted by the server."""
-        found = []
-        for words in SAMPLES:
-            prompt = source.prompt(f"trial/{words}", words)
-            answer = await self._try(trial, Ask(prompt=prompt, output_tokens=1))
-            found.append((words, (answer.usage.prompt_tokens or 0) if answer.usage is not None else 0))
-        if not all(tokens for _, tokens in found):
-            self.notes.append("the server does not count prompt tokens: a word was taken for a token")
-            return WordRatio()
-        return WordRatio.between(found[0], found[1])
-
-    async def _try(self, trial: Asker, ask: Ask) -> StreamedAnswer:
-        answer = await self._target.stream(trial.path, trial.body(ask))
-        if answer.error and answer.error != "no_tokens":
-            code = answer.status if 400 <= answer.status < 600 else 502
-            found = f"a first request to {self._target.url}{trial.path} failed ({answer.error}): {answer.detail}"
-            raise RequestError(found, code=answer.error, status=code, hint=_advice(answer))
-        return answer
-
     async def _level(self, asker: Asker, load: Load) -> None:
         self._tell(f"{load}: warming up")
         await self._warm(asker, load)
         before = read_counts(await self._target.metrics())
-        underway = Underway(load=load, zero=self._clock(), cpu=self._cpu_clock(), before=before)
+        underway = Underway(load=load, zero=self._clock(), cpu=self._cpu_clock())
         self._underway = underway
         await Loop(
             asker=asker,
@@ -242,23 +180,3 @@ class Bench:
         cpu = (self._cpu_clock() - underway.cpu) / elapsed if elapsed > 0 else None
         summary = summarize(records, budgets=self._plan.budgets, client_cpu=cpu)
         return Level(load=underway.load, summary=summary, server=counted, requests=records, interrupted=interrupted)
-
-
-def _check(asker: Asker, load: Load) -> None:
-    """Raises InputError for a load whose requests the trace does not hold."""
-    if load.kind == "replay" and not asker.trace:
-        raise InputError(f"{asker.workload.trace} holds sessions, expected single requests", hint="add --sessions 1,4")
-    if load.kind == "sessions" and not asker.sessions:
-        raise InputError(f"{asker.workload.trace} holds single requests, expected sessions", hint="leave out --sessions")
-
-
-def _advice(answer: StreamedAnswer) -> str:
-    if "ignore_eos" in answer.detail:
-        return "this server does not know ignore_eos: add --no-ignore-eos"
-    if answer.status in (401, 403):
-        return "give its key with --key"
-    if answer.status == 404:
-        return "has this server that endpoint, and that model? see --endpoint and --model"
-    if answer.error == "not_a_stream":
-        return "the endpoint must stream: it was asked with stream true"
-    return "see the server's log; --extra changes fields of the body"
