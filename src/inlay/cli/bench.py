@@ -32,6 +32,8 @@ CLOSED_HELP = "closed loop: keep this many requests open; one level each, for ex
 OPEN_HELP = "open loop: this many requests a second, for example 2,4,8; auto looks for the most that keeps --goodput"
 PROMPTS_HELP = "text (random words), ids (random token ids, completions only) or a JSONL file"
 LENGTH_HELP = "tokens: 128, uniform:64:512, normal:256:64 or lognormal:256:0.8 (median, sigma)"
+NO_TERMINAL, NARROW = 200, 120
+"""Columns of a table that goes into a file, and below which a terminal gets it turned."""
 BUSY = 0.8
 """A client that uses more of a core than this may be what was measured."""
 
@@ -149,13 +151,17 @@ def facts_of(result: BenchResult) -> dict[str, Any]:
 
 
 def _show(result: BenchResult) -> None:
-    table = Table(title=f"{result.model} at {result.url} (measured)", title_justify="left")
+    """A row a level; on a terminal that is too narrow for that a column a level."""
+    console = Console(width=None if sys.stdout.isatty() else NO_TERMINAL)
     head, rows = shown(result)
+    if console.width < NARROW:
+        head, *rows = zip(head, *rows, strict=True)
+    table = Table(title=f"{result.model} at {result.url} (measured)", title_justify="left")
     for i, name in enumerate(head):
         table.add_column(name, justify="right" if i else "left")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    console.print(table)
     for note in [*result.facts["notes"], *_remarks(result)]:
         print(f"note: {note}", file=sys.stderr)
 
