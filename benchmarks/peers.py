@@ -196,16 +196,16 @@ GOALS = {
 def page(records: Sequence[dict[str, Any]], *, rounds: int) -> str:
     """A table a group, our figures with their ratio to the best peer's; goals missed; what the setting is."""
     parts = [
-        f"Tokens a second; {rounds} rounds. *decode*: one request, after its first token (prompt 128); *n at once*: new tokens "
-        f"over the whole turn, prompts of {RAGGED[0]} to {RAGGED[1]} tokens included (1: of 128), {NEW_TOKENS} new tokens each; "
-        f"*prefill*: a prompt of {PREFILL} until its first token. In brackets: of the best peer's figure in the same round, and "
-        "which peer that is. Ours are end to end, processes of the engine and the device on the same cores; a peer's times are "
+        f"Tokens a second; {rounds} rounds. *decode*: one request, after its first token (prompt 128); *n at once*: "
+        f"new tokens over the whole turn, prompts of {RAGGED[0]} to {RAGGED[1]} tokens included (1: of 128), {NEW_TOKENS} "
+        f"new tokens each; *prefill*: a prompt of {PREFILL} until its first token. In brackets: of the best peer's figure in the "
+        "same round, and which peer that is. Ours are end to end, processes of the engine and the device on the same cores; a peer's times are "
         "taken inside its own process. Hugging Face pads ragged prompts. GenAI reads no float32 from GGUF: its row has float16 "
         "weights (half the bytes) and float32 arithmetic. *same token*, *log-p*: the share of "
-        f"{len(PROBES)} prefixes of a text after which the greedy token is that of Hugging Face in float32, and the mean error of "
-        "its log-probability where it is (llama.cpp does not tell of tokens that end within a character). int8 of ours: a scale "
-        "for each row of weights and each row or group of activations; q8_0: for each 32. Unless `--once` was given, a turn during "
-        f"which others used over {LIMIT} of a core was taken again, up to {TRIES} times."
+        f"{len(PROBES)} prefixes of a text after which the greedy token is that of Hugging Face in float32, and the mean error "
+        "of its log-probability where it is (llama.cpp does not tell of tokens that end within a character). int8 of ours: a "
+        "scale for each row of weights and each row or group of activations; q8_0: for each 32. Unless `--once` was given, a "
+        f"turn during which others used over {LIMIT} of a core was taken again, up to {TRIES} times."
     ]
     for name in dict.fromkeys(entry["group"] for entry in records):
         mine = [entry for entry in records if entry["group"] == name]

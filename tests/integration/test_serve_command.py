@@ -66,6 +66,17 @@ def test_sampling_is_reproducible_by_seed_and_n_gives_different_texts(client) ->
     assert several.usage.completion_tokens == 48
 
 
+def test_the_memory_that_was_predicted_is_what_the_devices_allocated(served) -> None:
+    facts = served[0]
+    regions = [region for runner in facts["description"]["runners"] for region in runner["regions"]]
+    assert {region["place"] for region in regions} == set(facts["predicted_memory"])
+    for region in regions:
+        predicted, allocated = facts["predicted_memory"][region["place"]], region["memory"]
+        assert predicted["weights"] == allocated["weights"] > 0
+        assert predicted["kv_pool"] == allocated["kv_pool"] + allocated["kv_pages"] > 0
+        assert predicted["buffers"] > 0
+
+
 def test_stop_strings_end_the_text_before_them(client) -> None:
     ask = {"model": "demo", "prompt": "import os\nimport ", "max_tokens": 48, "temperature": 0}
     text = client.completions.create(**ask).choices[0].text

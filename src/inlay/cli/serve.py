@@ -85,6 +85,7 @@ def _announce(running: Running, description: Description, url: str, *, as_json: 
             "url": url,
             "description": msgspec.to_builtins(description),
             "deployment": deployment_facts(running.deployment),
+            "predicted_memory": msgspec.to_builtins(running.predicted),
             "memory": [msgspec.to_builtins(item) for item in running.memory()],
         }
         print(json.dumps(fact), flush=True)

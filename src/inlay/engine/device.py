@@ -132,6 +132,7 @@ class DeviceProcess:
             pages=config.pages,
             batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
             load_seconds=monotonic() - began,
+            memory={"weights": region.weights} | self._runner.memory() | self._kept.memory(),
         )
         self._door = Door(Path(config.socket), name=config.place, key=config.key, tcp=config.tcp, tls=config.tls)
         self._generations, self._renewer = Generations(), Renewer()

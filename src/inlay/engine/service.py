@@ -288,6 +288,7 @@ class Service:
             pid=self._served.pids.get(place, 0),
             alive=link.alive,
             epoch=0 if ready is None else ready.epoch,
+            memory={} if ready is None else ready.memory,
         )
 
 

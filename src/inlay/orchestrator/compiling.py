@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from inlay.backends import backend, backend_names
 from inlay.backends.environment import environment_of, home_of, package_version, python_of, remedy
 from inlay.errors import ArtifactError, DeploymentError, InlayError, UnsupportedError
 from inlay.models import model_digest
-from inlay.runtime import Cache, artifact_key, find_artifact, find_weights
+from inlay.orchestrator.fitting import LoweredRegion
+from inlay.runtime import Cache, artifact_key, find_artifact, find_weights, read_manifest, read_weight_map, weight_bytes
 from inlay.specs.artifact import LowerRequest, ShapeBuckets
 from inlay.specs.deployment import Deployment, RegionPlacement, Role
 from inlay.specs.precision import PRECISIONS, precision_name
@@ -43,6 +44,16 @@ def ensure_lowered(deployment: Deployment, *, progress: Callable[[str], None]) -
     for folder in dict.fromkeys(deployment.folder(role) for role in deployment.roles):
         roles = [role for role in deployment.roles if deployment.folder(role) == folder]
         found |= _ensure(deployment, Path(folder), roles, progress)
+    return found
+
+
+def lowered_regions(lowered: Mapping[str, Lowered]) -> dict[str, LoweredRegion]:
+    """What the manifests tell of the memory that each process will need."""
+    found = {}
+    for process, item in lowered.items():
+        manifest, weight_map = read_manifest(item.directory), read_weight_map(item.weights)
+        if manifest.stage is not None and weight_map is not None:
+            found[process] = LoweredRegion(stage=manifest.stage, weights=weight_bytes(manifest, weight_map))
     return found
 
 

@@ -16,7 +16,7 @@ from inlay.errors import DeploymentError, DeviceLostError, UnsupportedError
 from inlay.hardware import check_local
 from inlay.models import ModelSpec, check_vocabulary, model_digest, open_checkpoint, read_model, read_template, read_tokenizer
 from inlay.orchestrator.addresses import Address, assign_addresses, peers_of
-from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered
+from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowered, lowered_regions
 from inlay.orchestrator.fitting import check_memory
 from inlay.orchestrator.rope import rope_of
 from inlay.orchestrator.running import Running
@@ -45,7 +45,9 @@ def start_local(
     _check(deployment)
     _check_model(deployment)
     lowered = ensure_lowered(deployment, progress=progress)
-    running = Running(deployment, directory=Path(tempfile.mkdtemp(prefix="inlay-")), key=create_key())
+    predicted = check_memory(deployment, read_model(deployment.model), lowered=lowered_regions(lowered))
+    directory = Path(tempfile.mkdtemp(prefix="inlay-"))
+    running = Running(deployment, directory=directory, key=create_key(), predicted=predicted)
     places = [role.process(region) for role in deployment.roles for region in role.regions]
     try:
         addresses = assign_addresses(deployment, running.directory)

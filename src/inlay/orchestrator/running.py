@@ -6,11 +6,13 @@ import os
 import selectors
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from inlay.errors import DeviceError
+from inlay.orchestrator.fitting import RegionMemory
 from inlay.specs.deployment import Deployment
 from inlay.workers import Worker, WorkerSpec, start, stop_all
 
@@ -26,10 +28,14 @@ class ProcessMemory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Running:
-    """Processes by name. `stop` ends all of them and removes the run directory; safe to call twice."""
+    """Processes by name. `stop` ends all of them and removes the run directory; safe to call twice. `predicted` is what each
+    device process was expected to need before it was started."""
 
-    def __init__(self, deployment: Deployment, *, directory: Path, key: bytes) -> None:
+    def __init__(
+        self, deployment: Deployment, *, directory: Path, key: bytes, predicted: Mapping[str, RegionMemory] | None = None
+    ) -> None:
         self.deployment = deployment
+        self.predicted = dict(predicted or {})
         self.directory = directory
         self.key = key
         self.workers: dict[str, Worker] = {}

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from inlay.runtime.cache import Cache, artifact_key, find_artifact, find_weights
-from inlay.runtime.region import LoadedRegion, load_region
+from inlay.runtime.cache import Cache, artifact_key, find_artifact, find_weights, read_manifest
+from inlay.runtime.region import LoadedRegion, load_region, weight_bytes
+from inlay.runtime.weights import read_weight_map
 
-__all__ = ["Cache", "LoadedRegion", "artifact_key", "find_artifact", "find_weights", "load_region"]
+__all__ = [
+    "Cache",
+    "LoadedRegion",
+    "artifact_key",
+    "find_artifact",
+    "find_weights",
+    "load_region",
+    "read_manifest",
+    "read_weight_map",
+    "weight_bytes",
+]

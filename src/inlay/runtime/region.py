@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from inlay.backends import Executable
 from inlay.errors import ArtifactError
+from inlay.models import numpy_dtype
 from inlay.runtime.cache import read_manifest
 from inlay.runtime.load import load_stage_executable
 from inlay.runtime.weights import read_weight_map
-from inlay.specs.artifact import ArtifactManifest
+from inlay.specs.artifact import ArtifactManifest, WeightMap
 from inlay.specs.stage import StageShape
 
 
@@ -22,6 +24,8 @@ class LoadedRegion:
     executable: Executable
     manifest: ArtifactManifest
     stage: StageShape
+    weights: int
+    """Bytes of its weights as mapped."""
 
 
 def load_region(directory: Path, *, weights: Path, backend: str, threads: int, options: Mapping[str, str]) -> LoadedRegion:
@@ -37,4 +41,15 @@ def load_region(directory: Path, *, weights: Path, backend: str, threads: int, o
     executable = load_stage_executable(
         directory, manifest=manifest, weight_map=weight_map, backend_name=backend, threads=threads, options=options
     )
-    return LoadedRegion(executable, manifest, manifest.stage)
+    return LoadedRegion(executable, manifest, manifest.stage, weight_bytes(manifest, weight_map))
+
+
+def weight_bytes(manifest: ArtifactManifest, weight_map: WeightMap) -> int:
+    """Bytes of the tensors that an artifact binds, each counted once. Raises ArtifactError for one that the map lacks."""
+    found: dict[tuple[str, str], int] = {}
+    for name in manifest.weights:
+        if name not in weight_map.weights:
+            raise ArtifactError(f"weight {name!r} is not in the weight map", hint="lower the model again")
+        item = weight_map.weights[name]
+        found[item.file, item.tensor] = numpy_dtype(item.dtype).itemsize * math.prod(item.shape)
+    return sum(found.values())

@@ -199,7 +199,8 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """A device process has loaded, is connected with its neighbours, and can take batches. `place` is its own; `stage`
-    the layers it owns; `rooms` how many slots each capacity has; `pages` how many pages of `page` tokens it keeps."""
+    the layers it owns; `rooms` how many slots each capacity has; `pages` how many pages of `page` tokens it keeps;
+    `memory` the bytes that it holds, by name."""
 
     place: str
     epoch: int
@@ -216,6 +217,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     widths: tuple[int, ...] = ()
     abilities: tuple[str, ...] = ("extend", "verify", "export_kv", "top_n")
     load_seconds: float = 0.0
+    memory: dict[str, int] = {}
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -197,7 +197,7 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
 
 class RegionDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One device process of a replica: its place and framework, the layers it owns (first to end, not included), its
-    precision and process."""
+    precision and process; `memory` is what it allocated when it had loaded, bytes by name."""
 
     place: str
     device: str
@@ -208,6 +208,7 @@ class RegionDescription(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     alive: bool
     epoch: int
+    memory: dict[str, int] = {}
 
 
 class RunnerDescription(msgspec.Struct, frozen=True, kw_only=True):

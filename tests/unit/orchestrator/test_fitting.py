@@ -13,9 +13,11 @@ import pytest
 from inlay.errors import DeploymentError
 from inlay.hardware import parse_cluster
 from inlay.models import ModelSpec, read_model, write_tensors
-from inlay.orchestrator.fitting import check_memory, count_parameters, region_memory
+from inlay.orchestrator.fitting import LoweredRegion, check_memory, predicted_weights, region_memory
 from inlay.orchestrator.local import region_options
 from inlay.specs.deployment import Deployment, deployment_from_roles
+from inlay.specs.precision import PRECISIONS, Precision
+from inlay.specs.stage import KvLayer, StageShape
 
 HIDDEN, VOCABULARY, DEPTH, HEADS, DIM = 16, 40, 4, 2, 8
 CONFIG = {
@@ -53,6 +55,11 @@ def deployment(spec: ModelSpec, role: str, memory: dict[str, int | None]) -> Dep
 EMBEDDING = VOCABULARY * HIDDEN
 
 
+def count_parameters(spec: ModelSpec, first: int, end: int) -> int:
+    """Numbers of four bytes each."""
+    return predicted_weights(spec, first, end, Precision()) // 4
+
+
 @pytest.mark.parametrize("style", ["llama", "gpt2", "experts"])
 def test_each_piece_counts_its_own_layers_embeddings_first_and_the_rest_last(style, tmp_path) -> None:
     spec = folder(tmp_path / "m", style=style)
@@ -74,9 +81,9 @@ def test_a_piece_has_the_kv_of_its_own_layers(tmp_path) -> None:
     found = deployment(spec, "prefill,decode=cpu:0/null@0+cpu:1/null@1-", {"cpu:0": None, "cpu:1": None})
     first, last = (region_memory(found, region, spec) for region in found.roles[0].regions)
     slots, kept = 2 * 64, 2 * 64 // 2
-    assert first.kv == 4 * 2 * 1 * HEADS * DIM * (slots + kept) and last.kv == 3 * first.kv
+    assert first.kv_pool == 4 * 2 * 1 * HEADS * DIM * (slots + kept) and last.kv_pool == 3 * first.kv_pool
     assert first.weights == 4 * count_parameters(spec, 0, 1) and last.buffers > first.buffers > 0
-    assert first.total == first.weights + first.kv + first.buffers
+    assert first.total == first.weights + first.kv_pool + first.buffers
 
 
 def test_a_model_that_fits_neither_device_alone_fits_both_together(tmp_path) -> None:
@@ -100,3 +107,38 @@ def test_a_backend_that_holds_itself_to_a_memory_is_told_that_of_its_device_and_
     assert [region_options(found, region) for region in found.roles[0].regions] == [{"memory": str(1 << 20)}, {}]
     free = msgspec.structs.replace(found, cluster=deployment(spec, "prefill,decode=cpu:0/null", {"cpu:0": None}).cluster)
     assert region_options(free, free.roles[0].regions[0]) == {}
+
+
+def test_eight_bits_count_a_byte_a_number_and_a_scale_a_row_and_embeddings_stay_wide(tmp_path) -> None:
+    for tied in (False, True):
+        spec = folder(tmp_path / f"m{tied}", tied=tied)
+        head = EMBEDDING + 4 * VOCABULARY
+        # The layers' own tensors here have one axis, as norms and biases: they stay in float32.
+        assert predicted_weights(spec, 0, 4, PRECISIONS["int8"]) == 4 * (EMBEDDING + HIDDEN + 406) + head
+        assert predicted_weights(spec, 2, 4, PRECISIONS["int8"]) == 4 * (HIDDEN + 205) + head
+        assert predicted_weights(spec, 0, 2, PRECISIONS["int8"]) == 4 * (EMBEDDING + 201)
+
+
+def test_arithmetic_of_sixteen_bits_halves_the_frameworks_copy_of_the_weights(tmp_path) -> None:
+    spec = folder(tmp_path / "m")
+    sizes: dict[str, int | None] = {"cpu:0": None}
+    wide, narrow, whole = (
+        region_memory(found, found.roles[0].regions[0], spec).weights
+        for found in (deployment(spec, f"prefill,decode=cpu:0/null{kind}", sizes) for kind in ("", ":bfloat16", ":int8"))
+    )
+    assert wide == 2 * narrow and whole == predicted_weights(spec, 0, 4, PRECISIONS["int8"])
+
+
+def test_what_was_lowered_is_counted_by_its_real_geometry(tmp_path) -> None:
+    spec = folder(tmp_path / "m")
+    found = deployment(spec, "prefill,decode=cpu:0/null", {"cpu:0": None})
+    region = found.roles[0].regions[0]
+    layer = KvLayer(key_heads=1, key_dim=24, value_heads=3, value_dim=5)
+    stage = StageShape(layers=(layer, layer), vocabulary=VOCABULARY)
+    needed = region_memory(found, region, spec, lowered=LoweredRegion(stage=stage, weights=1000))
+    assert needed.weights == 1000 and needed.kv_pool == 4 * 2 * (24 + 3 * 5) * (2 * 64 + 2 * 64 // 2)
+    limited = deployment(spec, "prefill,decode=cpu:0/null", {"cpu:0": region_memory(found, region, spec).total})
+    check_memory(limited, spec)
+    huge = LoweredRegion(stage=stage, weights=10**9)
+    with pytest.raises(DeploymentError, match=r"cpu:0/null needs 9\d\d\.\d MiB \(weights 953\.7 MiB"):
+        check_memory(limited, spec, lowered={limited.roles[0].process(region): huge})
