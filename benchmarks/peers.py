@@ -198,8 +198,8 @@ def page(records: Sequence[dict[str, Any]], *, rounds: int) -> str:
     parts = [
         f"Tokens a second; {rounds} rounds. *decode*: one request, after its first token (prompt 128); *n at once*: "
         f"new tokens over the whole turn, prompts of {RAGGED[0]} to {RAGGED[1]} tokens included (1: of 128), {NEW_TOKENS} "
-        f"new tokens each; *prefill*: a prompt of {PREFILL} until its first token. In brackets: of the best peer's figure in the "
-        "same round, and which peer that is. Ours are end to end, processes of the engine and the device on the same cores; a peer's times are "
+        f"new tokens each; *prefill*: a prompt of {PREFILL} until its first token. In brackets: of the best peer's figure in "
+        "the same round, and which peer that is. Ours are end to end, every process on the same cores; a peer's times are "
         "taken inside its own process. Hugging Face pads ragged prompts. GenAI reads no float32 from GGUF: its row has float16 "
         "weights (half the bytes) and float32 arithmetic. *same token*, *log-p*: the share of "
         f"{len(PROBES)} prefixes of a text after which the greedy token is that of Hugging Face in float32, and the mean error "
