@@ -22,6 +22,8 @@ from inlay.specs.stage import StageShape
 Array = np.ndarray[Any, Any]
 DYNAMIC_STEP = 16
 """Widths between 16 and the chunk are padded to a multiple of this: fewer distinct shapes for the framework."""
+NO_PAST = 16
+"""Rows of past bound for a batch in which nobody has one."""
 
 
 LOGIT_STEP = 8
@@ -185,12 +187,11 @@ class ExtendRunner:
             lengths[at] = row.past_length
         self._feed(stage.entry, tokens if stage.begins else self._padded(batch, hidden))
         self._feed(stage.past_lengths, lengths)
-        sizes = {"B": count, "T": width, "P": batch.capacity}
+        sizes = {"B": count, "T": width, "P": self._bind_past(batch)}
         if stage.ends:
             wanted = self._logit_rows(batch, width)
             self._feed(stage.logit_rows, wanted)
             sizes["R"] = self._logits = len(wanted)
-        self._bind_past(batch)
         self._executable.bind(stage.result, self._result(batch))
         for port, new_shape in self._new_ports(count, width):
             self._executable.bind(port, self._port(port, new_shape))
@@ -246,7 +247,12 @@ class ExtendRunner:
         values = [(stage.new_value(i), (count, item.value_heads, width, item.value_dim)) for i, item in enumerate(stage.layers)]
         return keys + values
 
-    def _bind_past(self, batch: Submit) -> None:
+    def _bind_past(self, batch: Submit) -> int:
+        """Bind the batch's slots, or next to nothing where no row has a past: attention goes over all of a capacity, full or
+        not. A framework of declared sizes keeps to them. Returns the rows bound."""
+        if not self._widths and not any(row.past_length for row in batch.rows):
+            self._bind_no_past(batch.count)
+            return NO_PAST
         key = (batch.capacity, batch.first, batch.count)
         views = self._views.get(key)
         if views is None:
@@ -254,6 +260,14 @@ class ExtendRunner:
             self._views[key] = views
         for offset, view in enumerate(views):
             self._executable.bind(self._stage.past_key(0) + offset, view)
+        return batch.capacity
+
+    def _bind_no_past(self, count: int) -> None:
+        stage = self._stage
+        for index, layer in enumerate(stage.layers):
+            key, value = stage.past_key(index), stage.past_value(index)
+            self._executable.bind(key, self._port(key, (count, layer.key_heads, NO_PAST, layer.key_dim)))
+            self._executable.bind(value, self._port(value, (count, layer.value_heads, NO_PAST, layer.value_dim)))
 
     def _complete(self, batch: Submit) -> BatchDone:
         stage, width = self._stage, self._width(batch.width)

@@ -83,6 +83,23 @@ def test_ragged_rows_see_their_own_past_and_no_padding() -> None:
     assert [token.token for token in found[2]] == [24]
 
 
+def test_a_batch_without_a_past_is_bound_to_next_to_none_and_leaves_its_keys_where_they_belong() -> None:
+    fresh = [Row(sequence=1, slot=0, tokens=(1, 2, 3), past_length=0, sample=GREEDY)]
+    later = [
+        Row(sequence=1, slot=0, tokens=(4,), past_length=3, sample=GREEDY),
+        Row(sequence=2, slot=1, tokens=(7,), past_length=0, sample=GREEDY),
+    ]
+    for buckets in (None, ShapeBuckets(batches=(4,), widths=(1, 3), capacities=(32,))):
+        executable = Summing()
+        it = runner(executable, buckets)
+        for _ in range(2):
+            first = run(it, fresh, capacity=32).results[0].sampled
+            second = {item.sequence: item.sampled for item in run(it, later, capacity=32).results}
+            assert [token.token for token in first] == [6]
+            assert [token.token for token in second[1]] == [10] and [token.token for token in second[2]] == [7]
+        assert [sizes["P"] for sizes in executable.sizes] == [32 if buckets else 16, 32] * 2
+
+
 def test_padding_is_not_written_back_and_idle_slots_are_not_touched() -> None:
     it = runner(Summing())
     run(it, [Row(sequence=3, slot=1, tokens=(5,) * 6, past_length=0)], first=1, count=1)
