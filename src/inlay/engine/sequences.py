@@ -63,6 +63,7 @@ def sequence_requests(
             speculation=parameters.speculation,
             draft=message.placement.draft,
             drafts=parameters.drafts,
+            whole=scores_prompt(parameters) >= 0,
         )
         for index in range(parameters.n)
     ]

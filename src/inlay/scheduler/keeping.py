@@ -24,7 +24,7 @@ def fill(state: State, sequence: Sequence, runner: RunnerState) -> tuple[list[Co
 
 
 def _known(state: State, sequence: Sequence, runner: RunnerState) -> list[bytes]:
-    if not runner.facts.pages:
+    if not runner.facts.pages or (sequence.request.whole and not sequence.generated):
         return []
     _name_pages(state, sequence, runner, sequence.wanted())
     chain = sequence.chain[: (sequence.wanted() - 1) // runner.facts.page]

@@ -50,6 +50,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     served first and may take the slots of a lower one; among equals tenants share. Kept prefixes are never shared between
     tenants. `speculation` is one of MODES, "auto" that of the deployment; `draft` names the draft runner it must use, `drafts`
     how many tokens are drafted at most (0 = as the deployment says).
+    `whole` is for prompts whose every row is wanted for itself: no kept prefix stands in for any of it.
     """
 
     sequence: int
@@ -67,6 +68,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     speculation: str = AUTO
     draft: str | None = None
     drafts: int = 0
+    whole: bool = False
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):

@@ -58,6 +58,16 @@ def test_tenants_never_share_a_prefix() -> None:
         assert it.placed[request.sequence].cached == (0 if request.sequence < 3 else 32)
 
 
+def test_a_prompt_that_is_wanted_whole_is_computed_whole() -> None:
+    it = world(pages=20)
+    tokens = tuple(range(40))
+    for whole, cached in ((True, 0), (True, 0), (False, 32)):
+        request = it.request(tokens, max_tokens=6, whole=whole)
+        it.run()
+        assert it.placed[request.sequence].cached == cached
+        assert it.tokens[request.sequence] == answer(tokens, 6)
+
+
 @pytest.mark.parametrize("pages", [1, 3, 7, 40])
 @pytest.mark.parametrize("seed", range(6))
 def test_with_any_number_of_pages_every_answer_is_right(pages, seed) -> None:
