@@ -89,17 +89,28 @@ class Service:
         self._next_sequence = 1
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client from handshake to hang-up; its unfinished calls end with it."""
+        """One client from handshake to hang-up; its unfinished calls end with it. What takes long to begin holds nobody up."""
         calls: dict[int, Call] = {}
+        starting: dict[int, asyncio.Task[None]] = {}
         decode = msgspec.msgpack.Decoder(ClientToEngine).decode
         try:
             await shake_hands_async(reader, writer, key=self._key, name="engine", connects=False)
             while True:
                 frame = await read_frame(reader)
-                await self._take(decode(frame.header), calls, writer)
+                message = decode(frame.header)
+                if isinstance(message, Cancel) and message.call in starting:
+                    starting.pop(message.call).cancel()
+                elif isinstance(message, Generate) and _takes_long(message):
+                    task = asyncio.create_task(self._take(message, calls, writer))
+                    starting[message.call] = task
+                    task.add_done_callback(partial(_started, starting, message.call, writer))
+                else:
+                    await self._take(message, calls, writer)
         except (TransferError, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             log.debug("a client has gone: %s", error)
         finally:
+            for task in list(starting.values()):
+                task.cancel()
             for call in list(calls.values()):
                 call.abandon()
             writer.close()
@@ -290,6 +301,22 @@ class Service:
             epoch=0 if ready is None else ready.epoch,
             memory={} if ready is None else ready.memory,
         )
+
+
+def _takes_long(message: Generate) -> bool:
+    """Whether a grammar has to be compiled, or much text encoded, before the request can go to the scheduler."""
+    constrained = message.parameters.constraint is not None or message.tool_use is not None
+    return constrained or (message.text is not None and len(message.text) > MANY_CHARACTERS)
+
+
+def _started(
+    starting: dict[int, asyncio.Task[None]], call: int, writer: asyncio.StreamWriter, task: asyncio.Task[None]
+) -> None:
+    """A call has begun, or never will; a fault of ours ends the connection, so that nobody waits for its answer."""
+    starting.pop(call, None)
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a call could not be begun", exc_info=task.exception())
+        writer.close()
 
 
 def now_unix() -> int:
