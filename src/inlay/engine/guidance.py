@@ -8,6 +8,7 @@ each of its positions: the matcher walks along the drafts and goes back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,14 @@ from inlay.specs.device import BatchDone, Row, Submit
 from inlay.specs.sampling import History, SampledToken, Sampling
 
 Scores = tuple[SampledToken, ...]
+
+
+class Fault(NamedTuple):
+    """Why a sequence cannot go on, and the HTTP status that says so."""
+
+    status: int
+    code: str
+    message: str
 
 
 class Guide:
@@ -40,7 +49,7 @@ class Guide:
         self._top = score
         self._scores: list[SampledToken | None] = [None] * (len(prompt) - 1) if score >= 0 else []
         self._asked: dict[int, int] = {}
-        self.fault = ""
+        self.fault: Fault | None = None
 
     @staticmethod
     def is_needed(sampling: Sampling, *, constrained: bool, score: int) -> bool:
@@ -73,10 +82,14 @@ class Guide:
         return msgspec.structs.replace(row, masks=masks, history=history)
 
     def emitted(self, token: int) -> None:
-        """The text went on by `token`; `fault` is set where its grammar does not take it."""
+        """The text went on by `token`; `fault` is set where its grammar does not take it, and where it came before all
+        prompt tokens were scored."""
         self._generated.append(token)
         if self._matcher is not None and not self._matcher.is_complete and not self._matcher.accept(token):
-            self.fault = f"token {token} does not fit the grammar: {self._matcher.error}"
+            self.fault = Fault(500, "guidance_failed", f"token {token} does not fit the grammar: {self._matcher.error}")
+        elif self.missing:
+            lacking = f"{self.missing} prompt tokens have no log-probability: their rows were not computed"
+            self.fault = Fault(500, "guidance_failed", lacking)
 
     def scored(self, batch: int, targets: Scores) -> bool:
         """Take what a row brought; True when this was the last that was missing."""
@@ -111,7 +124,8 @@ class Guide:
     def _mask(self, matcher: Matcher) -> bytes:
         mask = matcher.mask(without_ends=self._ignores_end)
         if not any(mask):
-            self.fault = f"the grammar leaves no token: {matcher.error or 'it comes to no end'}"
+            left = f"the grammar leaves no token: {matcher.error or 'it comes to no end'}"
+            self.fault = Fault(400, "invalid_grammar", left)
             return b""
         return mask
 
@@ -144,12 +158,12 @@ class Guidance:
         )
         return msgspec.structs.replace(message, rows=rows)
 
-    def faults(self, message: Submit) -> list[tuple[int, str]]:
+    def faults(self, message: Submit) -> list[tuple[int, Fault]]:
         """Sequences of a batch that can have no further token, and why."""
         if not self._guides:
             return []
         found = ((row.sequence, self._guides.get(row.sequence)) for row in message.rows)
-        return [(number, guide.fault) for number, guide in found if guide is not None and guide.fault]
+        return [(number, guide.fault) for number, guide in found if guide is not None and guide.fault is not None]
 
     def scored(self, done: BatchDone) -> list[tuple[int, Scores]]:
         """Sequences whose prompt's log-probabilities a batch has completed, with them."""

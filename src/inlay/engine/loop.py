@@ -9,7 +9,7 @@ from typing import IO, Protocol
 
 import msgspec
 
-from inlay.engine.guidance import Guidance
+from inlay.engine.guidance import Fault, Guidance
 from inlay.engine.journal import LogEntry
 from inlay.scheduler import State, step
 from inlay.specs.device import BatchDone, EngineToDevice, Submit
@@ -120,16 +120,17 @@ class EngineLoop:
             self._listeners[number].token(sampled)
             return
         guide.emitted(sampled.token)
-        if guide.fault or guide.missing:
-            lacking = f"{guide.missing} prompt tokens have no log-probability: their rows were not computed"
-            self._fail(number, guide.fault or lacking)
+        if guide.fault is not None:
+            self._fail(number, guide.fault)
             return
         self._listeners[number].token(sampled)
         if guide.is_complete:
             self._listeners[number].completed()
 
-    def _fail(self, number: int, fault: str) -> None:
-        """End one sequence that cannot go on; the others do."""
-        if number in self._listeners:
-            self._listeners[number].failed(500, "guidance_failed", fault)
+    def _fail(self, number: int, fault: Fault) -> None:
+        """End one sequence that cannot go on, once; the others do."""
+        self.guidance.forget(number)
+        listener = self._listeners.pop(number, None)
+        if listener is not None:
+            listener.failed(*fault)
             self.feed(Cancelled(number, "guidance failed"))

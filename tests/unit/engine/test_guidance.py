@@ -58,7 +58,7 @@ def test_a_row_gets_one_mask_and_the_matcher_follows_what_is_emitted() -> None:
     (mask,) = guide.prepare(decode_row(ids("ac")), batch=2).masks
     assert texts(mask) == {"d"} and len(mask) == 512 and not guide.is_complete
     guide.emitted(ids("d")[0])
-    assert guide.is_complete and not guide.fault
+    assert guide.is_complete and guide.fault is None
     assert allowed(guide.prepare(decode_row(ids("acd")), batch=3).masks[0]) == {1, 2}
 
 
@@ -100,13 +100,25 @@ def test_any_mixture_of_drafts_leaves_the_matcher_where_the_text_is() -> None:
             for each in (guide, fresh):
                 each.emitted(token)
             generated += (token,)
-        assert not guide.fault and fresh.is_complete
+        assert guide.fault is None and fresh.is_complete
 
 
 def test_a_token_that_breaks_the_grammar_is_a_fault() -> None:
     guide = Guide(PROMPT, sampling=PLAIN, matcher=matcher("abc"))
     guide.emitted(ids("x")[0])
-    assert "does not fit the grammar" in guide.fault
+    assert guide.fault is not None and guide.fault.status == 500 and "does not fit the grammar" in guide.fault.message
+
+
+def test_a_grammar_that_becomes_too_much_on_the_way_is_the_fault_of_the_request() -> None:
+    constraint = Constraint(kind="lark", text='start: "b"' + ' ["a"]' * 5000)
+    guidance, guide = Guidance(), Guide(PROMPT, sampling=PLAIN, matcher=COMPILER.compile(constraint))
+    guidance.add(1, guide)
+    guide.emitted(ids("b")[0])
+    row = decode_row(ids("b"))
+    message = guidance.prepare(Submit(batch=1, phase="decode", capacity=16, first=0, count=1, width=1, rows=(row,)))
+    assert message.rows[0].masks == (b"",)
+    ((number, fault),) = guidance.faults(message)
+    assert (number, fault.status, fault.code) == (1, 400, "invalid_grammar")
 
 
 def test_end_tokens_wait_where_they_are_to_be_ignored_until_nothing_else_is_left() -> None:
