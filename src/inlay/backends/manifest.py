@@ -94,6 +94,7 @@ def describe(
         weights=names,
         files={path.name: file_digest(path) for path in sorted(directory.iterdir()) if path.is_file()},
         stage=interface.stage,
+        page=interface.page,
         buckets=request.buckets,
         points=request.points,
         ranges=request.ranges,

@@ -85,7 +85,8 @@ class Backend(Protocol):
     compiler, instruction sets); `limits_memory`, true for one that takes the option `memory`; `targets`, kinds of devices
     beside this machine that `lower` makes code for (`LowerRequest.target`), each name with what it is; `runnable`, those of
     them whose code `load` takes where such a device is; `precisions`, the names of `specs.precision` that `lower` takes,
-    float32 alone where nothing is said.
+    float32 alone where nothing is said; `page`, the tokens of a KV page, for one that lowers the program `paged` too
+    (`LowerRequest.page`).
     """
 
     name: str

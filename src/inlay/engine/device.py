@@ -20,14 +20,15 @@ from inlay.engine.drafting import Drafter
 from inlay.engine.generations import Generations
 from inlay.engine.kept import PageStore
 from inlay.engine.neighbours import Neighbours
+from inlay.engine.paged import PagedRunner
 from inlay.engine.pages import Edge, decode_record
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
 from inlay.engine.renewing import Renewer
-from inlay.engine.runner import ExtendRunner
+from inlay.engine.runner import ExtendRunner, Runner
 from inlay.engine.sending import KV_FRAME, Sender
 from inlay.errors import InlayError, TransferError
-from inlay.runtime import load_region
+from inlay.runtime import LoadedRegion, load_region
 from inlay.specs.device import (
     AbortTransfer,
     BatchDone,
@@ -50,6 +51,7 @@ from inlay.specs.device import (
     Submit,
 )
 from inlay.specs.kv import KvRecord, KvTransfer, Reserve, Rope
+from inlay.specs.stage import PagedShape
 from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival, Channel, Door, RunFailed, Tls
 
 POLL_SECONDS = 0.0002
@@ -95,6 +97,20 @@ def main(config: dict[str, Any]) -> None:
     DeviceProcess(msgspec.convert(config, DeviceConfig)).run()
 
 
+def _make_runner(region: LoadedRegion, config: DeviceConfig) -> tuple[Runner, int, int, int]:
+    """The runner that the artifact's program asks for; tokens of a page, pages, and how many of them lie beside its slots.
+
+    A paged runner has the pages that all sequences need at their longest, and keeps prompts where they lie.
+    """
+    if not region.manifest.page:
+        rooms = dict(zip(config.capacities, config.rooms, strict=True))
+        runner = ExtendRunner(region.executable, region.stage, rooms=rooms, buckets=region.manifest.buckets)
+        return runner, config.page, config.pages, config.pages
+    shape = PagedShape(stage=region.stage, page=region.manifest.page)
+    paged = PagedRunner(region.executable, shape, pages=config.slots * -(-max(config.capacities) // shape.page))
+    return paged, shape.page, paged.pages, 0
+
+
 class DeviceProcess:
     """The main loop: engine first, then activations, then KV from peers, one batch at a time."""
 
@@ -110,14 +126,9 @@ class DeviceProcess:
         )
         self._stage = region.stage
         self._plant = Plant(config.fault)
-        self._runner = ExtendRunner(
-            region.executable,
-            region.stage,
-            rooms=dict(zip(config.capacities, config.rooms, strict=True)),
-            buckets=region.manifest.buckets,
-        )
+        self._runner, page, pages, kept = _make_runner(region, config)
         self._drafter = Drafter(self._runner)
-        self._kept = PageStore(self._runner, region.stage, page=config.page, count=config.pages)
+        self._kept = PageStore(self._runner, region.stage, page=page, count=kept)
         self._ready = Ready(
             place=config.place,
             epoch=config.epoch,
@@ -128,8 +139,9 @@ class DeviceProcess:
             capacities=config.capacities,
             rooms=config.rooms,
             slots=config.slots,
-            page=config.page,
-            pages=config.pages,
+            page=page,
+            pages=pages,
+            abilities=self._runner.abilities,
             batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
             load_seconds=monotonic() - began,
             memory={"weights": region.weights} | self._runner.memory() | self._kept.memory(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from inlay.engine.proposing import Proposed, propose
-from inlay.engine.runner import ExtendRunner
+from inlay.engine.runner import Runner
 from inlay.specs.device import BatchFailed, Draft, DraftDone, DraftRow, Guess, Row, Submit
 
 DRAFT_PHASE = "draft"
@@ -33,7 +33,7 @@ class _Line:
 class Drafter:
     """At most one draft batch at a time. A row that is done sits idle in the steps of the others."""
 
-    def __init__(self, runner: ExtendRunner) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._batch: Draft | None = None
         self._lines: list[_Line] = []

@@ -262,11 +262,11 @@ class Receiver:
         self._generations.check(slot, incoming.generation)
         if incoming.binding.heads is not None:
             fitted = self._merged(incoming, chunk, fitted)
-        self._runner.import_kv(slot, chunk.start, fitted, incoming.own)
+        self._runner.import_kv(incoming.expected.place, chunk.start, fitted, incoming.own)
 
     def _merged(self, incoming: Incoming, chunk: Chunk, pages: Pages) -> Pages:
         """The rows as they are in the slot, with the heads that came in their places."""
-        rows = self._runner.export_kv(incoming.expected.slot, chunk.start, chunk.tokens, incoming.own)
+        rows = self._runner.export_kv(incoming.expected.place, chunk.start, chunk.tokens, incoming.own)
         for (keys, values), (new_keys, new_values), (cut, of) in zip(rows, pages, incoming.heads, strict=True):
             keys[:, cut], values[:, of] = new_keys, new_values
         return rows

@@ -16,7 +16,7 @@ from inlay.engine.sampler import score
 from inlay.engine.verifying import verify
 from inlay.errors import DeviceError, InlayError
 from inlay.specs.artifact import ShapeBuckets
-from inlay.specs.device import BatchDone, BatchFailed, Row, RowResult, SlotAddress, Submit
+from inlay.specs.device import BatchDone, BatchFailed, KvPlace, Row, RowResult, SlotAddress, Submit
 from inlay.specs.stage import StageShape
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +36,10 @@ class Runner(Protocol):
     Layers are named by their numbers among its own, from 0; None = all of them.
     """
 
+    abilities: tuple[str, ...]
+    immediate: bool
     prompt_tokens: int
+    rows_run: int
     hidden: Array | None
 
     def submit(self, batch: Submit, hidden: Array | None = None) -> None:
@@ -45,12 +48,13 @@ class Runner(Protocol):
     def poll(self) -> BatchDone | BatchFailed | None:
         """The end of the batch begun last, once. `hidden` is then what the piece after must be given, if there is one."""
 
-    def export_kv(self, slot: SlotAddress, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
+    def logits_of(self, sequence: int) -> Array:
+        """The last token's logits [V] of a row of the batch that ended last, where the model ends here."""
+
+    def export_kv(self, place: KvPlace, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
         """Per layer (keys, values) as [token, head, dim], fresh and contiguous."""
 
-    def import_kv(
-        self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None
-    ) -> None:
+    def import_kv(self, place: KvPlace, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None) -> None:
         """The inverse of `export_kv`: write rows from `start` on."""
 
     def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
@@ -64,6 +68,8 @@ class ExtendRunner:
     """Runs `extend`, or a piece of it, with the past bound in place to the pool: per capacity and own layer one
     [slots, heads, P, dim], with as many slots as `rooms` says for the capacity. A hidden state travels in the batch's own
     width; each piece pads it to a width that it runs."""
+
+    abilities: tuple[str, ...] = ("extend", "verify", "export_kv", "top_n")
 
     def __init__(
         self, executable: Executable, stage: StageShape, *, rooms: Mapping[int, int], buckets: ShapeBuckets | None
@@ -128,17 +134,17 @@ class ExtendRunner:
         logits: Array = self._read[self._offsets[sequence]]
         return logits
 
-    def export_kv(self, slot: SlotAddress, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
+    def export_kv(self, place: KvPlace, start: int, count: int, layers: range | None = None) -> list[tuple[Array, Array]]:
         """See Runner."""
+        slot = _slot(place)
         part = (slice(slot.index, slot.index + 1), slice(None), slice(start, start + count), slice(None))
         pool, depth = self._pools[slot.capacity], len(self._stage.layers)
         own = range(depth) if layers is None else layers
         return [(_tokens_first(pool[i].read(part)), _tokens_first(pool[depth + i].read(part))) for i in own]
 
-    def import_kv(
-        self, slot: SlotAddress, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None
-    ) -> None:
+    def import_kv(self, place: KvPlace, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None) -> None:
         """See Runner."""
+        slot = _slot(place)
         pool, depth = self._pools[slot.capacity], len(self._stage.layers)
         for layer, (keys, values) in zip(range(depth) if layers is None else layers, pages, strict=True):
             pool[layer].write(_heads_first(keys), (slot.index, 0, start, 0))
@@ -211,7 +217,7 @@ class ExtendRunner:
         rows: list[int] = []
         for row in batch.rows:
             start = (row.slot - batch.first) * width
-            wanted_rows = range(start + _first_wanted(row), start + len(row.tokens))
+            wanted_rows = range(start + first_wanted(row), start + len(row.tokens))
             self._offsets[row.sequence] = wanted_rows.start if self._widths else len(rows)
             rows += wanted_rows
         if self._widths:
@@ -294,7 +300,7 @@ class ExtendRunner:
         values = logits.read()
         if any(row.targets for row in batch.rows):
             self._ports.pop((self._stage.result, values.shape), None)  # large, and rarely wanted
-        return tuple(_result(row, values[self._offsets[row.sequence] :]) for row in batch.rows)
+        return tuple(row_result(row, values[self._offsets[row.sequence] :]) for row in batch.rows)
 
 
 def bool_true() -> bool:
@@ -302,18 +308,24 @@ def bool_true() -> bool:
     return True
 
 
-def _first_wanted(row: Row) -> int:
+def first_wanted(row: Row) -> int:
     """The first of the row's tokens whose logits are needed."""
     return 0 if row.targets else len(row.tokens) - 1 - row.drafts
 
 
-def _result(row: Row, logits: Array) -> RowResult:
+def row_result(row: Row, logits: Array) -> RowResult:
     """`logits` begin with those after the first token that needs any."""
     targets = score(logits[: len(row.targets)], row.targets, top_n=row.target_top) if row.targets else ()
     if row.sample is None:
         return RowResult(sequence=row.sequence, targets=targets)
-    own = logits[len(row.tokens) - 1 - row.drafts - _first_wanted(row) :]
+    own = logits[len(row.tokens) - 1 - row.drafts - first_wanted(row) :]
     return RowResult(sequence=row.sequence, sampled=verify(row, own, row.sample), targets=targets)
+
+
+def _slot(place: KvPlace) -> SlotAddress:
+    if not isinstance(place, SlotAddress):
+        raise DeviceError(f"pages {list(place)} are named at a runner that keeps slots, expected a slot")
+    return place
 
 
 def _tokens_first(part: Array) -> Array:

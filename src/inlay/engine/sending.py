@@ -207,7 +207,7 @@ class Sender:
         end = row.past_length + len(row.tokens)
         for start, count in chunk_ranges(transfer.rows, end, manifest.layers, dtype=manifest.dtype):
             self._generations.check(slot, manifest.generation)
-            pages = cut_heads(self._runner.export_kv(slot, start, count, transfer.own), transfer.heads)
+            pages = cut_heads(self._runner.export_kv(row.pages or slot, start, count, transfer.own), transfer.heads)
             arrays, crcs = seal(pages, dtype=manifest.dtype, edge=self._edge)
             self._generations.check(slot, manifest.generation)
             transfer.root.add(start, count, crcs)

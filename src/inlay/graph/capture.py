@@ -338,26 +338,21 @@ def _spec_of(name: str, dynamic: Any) -> Any:
 
 
 def capture_stage(stage: Any) -> ExportedProgram:
-    """Capture an `inlay.models.torch.Stage` with dynamic batch, width, capacity and number of logit rows.
+    """Capture a stage program of `inlay.models` (`extend` or `paged`) with every size free that it names.
 
     The result keeps weights under the stage's own names and holds at every size from 1 up. Raises UnsupportedError
-    where torch.export cannot trace the model or fixes one of the four sizes.
+    where torch.export cannot trace the model or fixes one of the sizes.
     """
-    layers = range(len(stage.shape.layers))
-    batch, width = {0: Dim.AUTO}, {0: Dim.AUTO, 1: Dim.AUTO}
-    past = [{0: Dim.AUTO, 2: Dim.AUTO} for _ in layers]
     kind = getattr(stage, "model_type", type(stage).__name__)
     try:
         with torch.no_grad():
             exported = torch.export.export(
                 stage,
                 stage.example(),
-                dynamic_shapes={
-                    "tokens": width, "past_lengths": batch, "logit_rows": {0: Dim.AUTO}, "past_k": past, "past_v": past,
-                },
+                dynamic_shapes=stage.dynamic_shapes(),
                 strict=False,
                 prefer_deferred_runtime_asserts_over_guards=True,
-            )  # fmt: skip
+            )
     except Exception as error:  # whatever torch.export raises: the model cannot be captured
         first = str(error).strip().splitlines()
         raise UnsupportedError(
@@ -370,7 +365,7 @@ def capture_stage(stage: Any) -> ExportedProgram:
         ]
         raise UnsupportedError(f"model type {kind!r} changes {changed[0]!r} while it runs, expected a pure stage program")
     symbols = stage_symbols(exported)
-    missing = sorted({"B", "T", "P", "R"} - set(symbols.values()))
+    missing = sorted(set(stage.sizes) - set(symbols.values()))
     if missing:
         raise UnsupportedError(
             f"model type {kind!r} was captured with a fixed size for {', '.join(missing)}, expected dynamic sizes"

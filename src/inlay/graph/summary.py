@@ -23,17 +23,23 @@ STAGE_SYMBOLS = {
     "past_k": ("B", None, "P"),
     "past_v": ("B", None, "P"),
 }
+PAGED_SYMBOLS = {
+    "tokens": ("N",), "logit_rows": ("R",), "past_lengths": ("B",), "row_begins": ("B + 1",), "pages": ("G",),
+    "key_pages": ("K",), "value_pages": ("K",),
+}  # fmt: skip
 
 
 def stage_symbols(exported: ExportedProgram) -> dict[str, str]:
-    """The names B, T, P, R of the symbolic sizes, read from where they appear in the inputs of a stage."""
+    """The names of the symbolic sizes, read from where they appear in the inputs of a stage program."""
     found: dict[str, str] = {}
     lifted = {spec.arg.name for spec in exported.graph_signature.input_specs if spec.kind != InputKind.USER_INPUT}
+    is_paged = any(node.name == "page_begins" for node in exported.graph.nodes)
+    names = PAGED_SYMBOLS if is_paged else STAGE_SYMBOLS
     for node in exported.graph.nodes:
         if node.op != "placeholder" or node.name in lifted:
             continue
-        base = re.sub(r"_\d+$", "", node.name) if node.name not in STAGE_SYMBOLS else node.name
-        for size, symbol in zip(node.meta["val"].shape, STAGE_SYMBOLS.get(base, ()), strict=False):
+        base = re.sub(r"_\d+$", "", node.name) if node.name not in names else node.name
+        for size, symbol in zip(node.meta["val"].shape, names.get(base, ()), strict=False):
             if symbol is not None and isinstance(size, torch.SymInt):
                 found.setdefault(str(size), symbol)
     return found

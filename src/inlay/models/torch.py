@@ -103,6 +103,8 @@ class Stage(nn.Module):
     """
 
     prefix = "model."
+    sizes = ("B", "T", "P", "R")
+    """Names of the sizes that must stay free."""
 
     def __init__(self, model: Any, *, shape: StageShape) -> None:
         super().__init__()
@@ -120,20 +122,28 @@ class Stage(nn.Module):
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         past = _Past(list(past_k), list(past_v))
         positions = past_lengths.unsqueeze(1) + torch.arange(tokens.shape[1])
-        self._rows = logit_rows
         _running.append(past)
         try:
-            logits = self.model(
-                input_ids=tokens,
-                position_ids=positions,
-                past_key_values=past,
-                attention_mask=self._masks(positions, past_lengths, past_k[0].shape[2]),
-                use_cache=True,
-            ).logits
+            with self.logits_of(logit_rows):
+                logits = self.model(
+                    input_ids=tokens,
+                    position_ids=positions,
+                    past_key_values=past,
+                    attention_mask=self._masks(positions, past_lengths, past_k[0].shape[2]),
+                    use_cache=True,
+                ).logits
         finally:
             _running.pop()
-            self._rows = None
         return logits[0], past.new_k, past.new_v
+
+    @contextlib.contextmanager
+    def logits_of(self, rows: Tensor) -> Iterator[None]:
+        """The model gives the logits of these rows of its flattened tokens only, [1, R, V]."""
+        self._rows = rows
+        try:
+            yield
+        finally:
+            self._rows = None
 
     def _masks(self, positions: Tensor, past_lengths: Tensor, capacity: int) -> Tensor | dict[str, Tensor]:
         """One additive mask [B, 1, T, P+T], or one per kind of attention where the model mixes them."""
@@ -151,6 +161,13 @@ class Stage(nn.Module):
             sliding = max(windows)
             return {FULL: masks[0], SLIDING: masks[sliding]}
         return masks[windows[0]]
+
+    def dynamic_shapes(self) -> dict[str, Any]:
+        """For torch.export: batch, width, capacity and the number of logit rows are free."""
+        free = torch.export.Dim.AUTO
+        past = [{0: free, 2: free} for _ in self.shape.layers]
+        ids, lengths, rows = {0: free, 1: free}, {0: free}, {0: free}
+        return {"tokens": ids, "past_lengths": lengths, "logit_rows": rows, "past_k": past, "past_v": past}
 
     def example(self, *, batch: int = 3, width: int = 5, capacity: int = 11, rows: int = 7) -> tuple[Any, ...]:
         """Inputs of these sizes with plausible values, in the order of `forward`."""
@@ -263,7 +280,8 @@ def _rope_types(parameters: Any) -> list[str]:
     return [str(inner.get("rope_type", "default")) for inner in parameters.values() if isinstance(inner, dict)]
 
 
-def _probe_tokens(model: Any) -> Tensor:
+def probe_tokens(model: Any) -> Tensor:
+    """A few token ids [1, T] that reach beyond the model's window, for checking a program against its forward."""
     window = getattr(model.config, "sliding_window", None) or 0
     limit = getattr(model.config, "max_position_embeddings", None) or SELF_CHECK_TOKENS
     count = min(max(8, window + 4), SELF_CHECK_TOKENS, limit)
@@ -272,7 +290,7 @@ def _probe_tokens(model: Any) -> Tensor:
 
 def _plain_forward(model: Any) -> tuple[Tensor, DynamicCache]:
     cache = DynamicCache()
-    return model(input_ids=_probe_tokens(model), past_key_values=cache, use_cache=True).logits[0], cache
+    return model(input_ids=probe_tokens(model), past_key_values=cache, use_cache=True).logits[0], cache
 
 
 def _learn_layers(model: Any, cache: DynamicCache) -> tuple[KvLayer, ...]:
@@ -304,7 +322,7 @@ def _learn_layers(model: Any, cache: DynamicCache) -> tuple[KvLayer, ...]:
 
 def _self_check(stage: Stage, expected: Tensor) -> float:
     """Largest error relative to the largest logit of two calls (a chunk, then the rest) against one plain forward."""
-    tokens = _probe_tokens(stage.model)
+    tokens = probe_tokens(stage.model)
     total, first = tokens.shape[1], tokens.shape[1] - 3
     _, _, _, past_k, past_v = stage.example(batch=1, capacity=total)
     logits = []

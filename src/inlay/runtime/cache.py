@@ -28,9 +28,8 @@ MANIFEST_FILE = "manifest.json"
 KEY_FILE = "key.json"
 NOT_THE_GRAPH = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 SOURCES = (
-    "models/torch.py", "models/stage.py", "graph/capture.py", "graph/extract.py", "graph/attention.py", "graph/quantise.py",
-    "runtime/layers.py",
-    "backends/manifest.py",
+    "models/torch.py", "models/stage.py", "models/torch_paged.py", "models/paged.py", "graph/capture.py", "graph/extract.py",
+    "graph/attention.py", "graph/quantise.py", "runtime/layers.py", "backends/manifest.py",
 )  # fmt: skip
 NOT_THE_CODE = ("__init__.py", "execute.py")
 TOOLS = ("torch", "transformers")

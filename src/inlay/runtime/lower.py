@@ -14,22 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from inlay.backends import backend
 from inlay.backends.targets import check_target
 from inlay.errors import InlayError, InputError, UnsupportedError
-from inlay.graph.capture import capture_stage, lifted_weights
+from inlay.graph.capture import capture_stage, lifted_weights, without_weights
 from inlay.graph.extract import extract
 from inlay.graph.quantise import SCALE, WHOLE, parts_of, quantise_weights
 from inlay.graph.summary import summarize
 from inlay.models import Checkpoint, model_digest, open_checkpoint
 from inlay.models.torch import Stage, load_stage
+from inlay.models.torch_paged import paged_of
 from inlay.runtime.cache import KEY_FILE, MANIFEST_FILE, Cache, artifact_key, find_artifact, key_contents
 from inlay.runtime.layers import cut_layers
 from inlay.runtime.publish import publish
 from inlay.runtime.weights import build_weight_map, read_weight_map
-from inlay.specs.artifact import LowerRequest, stage_interface
-from inlay.specs.stage import StageShape
+from inlay.specs.artifact import Interface, LowerRequest, paged_interface, stage_interface
 
 Progress = Callable[[dict[str, Any]], object]
 QUANTISED = "int8, symmetric, a scale for each output, of {name}"
@@ -122,9 +123,12 @@ def lower_stage(
             for name, request in wanted
         ]
         weights = [cache.weights(digest, dtype=request.precision.weights) for _, request in wanted]
+        for name, request in wanted:
+            _check_page(name, request)
         missing = {key for key in keys if find_artifact(cache, key) is None}
         complete = not missing and all(read_weight_map(item) is not None for item in set(weights))
     spent: dict[str, float] = {}
+    paged: tuple[Any, Interface] | None = None
     if not complete:
         with step("load"):
             stage = load_stage(folder, experts=experts)
@@ -145,10 +149,13 @@ def lower_stage(
                     contents = key_contents(
                         folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts
                     )
-                    whole = exported.get(request.precision.weights, exported["float32"])
-                    piece, shape = _piece(stage, whole, request)
+                    dtype = request.precision.weights
+                    program, interface = _piece(stage, exported.get(dtype, exported["float32"]), request)
+                    if request.page:
+                        paged = paged or _capture_paged(stage, exported["float32"], page=request.page)
+                        program, interface = (quantise_weights(paged[0]) if dtype == "int8" else paged[0]), paged[1]
                     _lower_one(
-                        stage, piece, shape, name=name, request=request, directory=cache.artifact(key), contents=contents
+                        stage, program, interface, name=name, request=request, directory=cache.artifact(key), contents=contents
                     )
                 spent[key] = time.monotonic() - begun
     artifacts = tuple(
@@ -160,26 +167,60 @@ def lower_stage(
     return Lowered(artifacts=artifacts, weights=str(weights[0]), model_digest=digest, seconds=seconds)
 
 
-def _piece(stage: Stage, exported: Any, request: LowerRequest) -> tuple[Any, StageShape]:
-    """The stage itself, or what is cut out of it for the layers asked for, with its geometry."""
+def _check_page(name: str, request: LowerRequest) -> None:
+    """Raise UnsupportedError for a paged program that this backend has not, or that would have to be cut."""
+    if not request.page:
+        return
+    offered = getattr(backend(name), "page", 0)
+    if request.page != offered:
+        expected = offered or "none, it has no paged program"
+        raise UnsupportedError(
+            f"backend {name} is asked for KV pages of {request.page} tokens, expected {expected}",
+            hint="use runner extend",
+        )
+    if request.layers is not None:
+        raise UnsupportedError(
+            f"the paged program is asked for layers {request.layers[0]} to {request.layers[1] - 1}, expected all of them",
+            hint="pieces of a model run as extend",
+        )
+
+
+def _capture_paged(stage: Stage, exported: Any, *, page: int) -> tuple[Any, Interface]:
+    """The paged program of the stage, whose weights must be those of its `extend`; the stage can not be run afterwards."""
+    paged = paged_of(stage, page=page)
+    program = capture_stage(paged)
+    known, read = lifted_weights(exported), set(without_weights(program)[1])
+    for name, tensor in lifted_weights(program).items():
+        if name in read and not (name in known and torch.equal(known[name], tensor)):
+            raise UnsupportedError(
+                f"model type {stage.model_type!r}: weight {name!r} of its paged program is not that of its stage program",
+                hint="use runner extend",
+            )
+    return program, paged_interface(paged.shape)
+
+
+def _piece(stage: Stage, exported: Any, request: LowerRequest) -> tuple[Any, Interface]:
+    """The stage itself, or what is cut out of it for the layers asked for, with its outside."""
     if request.layers is None:
-        return exported, stage.shape
+        return exported, stage_interface(stage.shape)
     first, end = request.layers
     program = summarize(exported, f"model type {stage.model_type!r}")
     piece = cut_layers(program, stage.shape, first=first, end=end)
     by_name = {node.name: node for node in exported.graph.nodes}
     nodes, inputs, outputs = ([by_name[name] for name in names] for names in (piece.nodes, piece.inputs, piece.outputs))
-    return extract(exported, nodes, outputs, inputs=inputs), piece.shape
+    return extract(exported, nodes, outputs, inputs=inputs), stage_interface(piece.shape)
 
 
 def _step_name(name: str, request: LowerRequest) -> str:
+    if request.page:
+        return f"lower {name} paged"
     return f"lower {name}" if request.layers is None else f"lower {name} layers {request.layers[0]} to {request.layers[1] - 1}"
 
 
 def _lower_one(
     stage: Stage,
     exported: Any,
-    shape: StageShape,
+    interface: Interface,
     *,
     name: str,
     request: LowerRequest,
@@ -199,7 +240,7 @@ def _lower_one(
         raise UnsupportedError(f"backend {name} does not take node {refused[0].node!r}: {refused[0].reason}")
 
     def fill(folder: Path) -> None:
-        manifest = found.lower(exported, interface=stage_interface(shape), request=request, directory=folder)
+        manifest = found.lower(exported, interface=interface, request=request, directory=folder)
         (folder / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         (folder / KEY_FILE).write_text(json.dumps(contents, indent=1, sort_keys=True))
 

@@ -8,7 +8,7 @@ import msgspec
 
 from inlay.graph import Program, value_table
 from inlay.specs.precision import Precision
-from inlay.specs.stage import Port, StageShape
+from inlay.specs.stage import PagedShape, Port, StageShape
 
 MANIFEST_VERSION = 2
 
@@ -25,12 +25,19 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     """The outside of a program: its inputs and outputs in the order of its signature, without its weights.
 
     A size in a shape is a number, a symbol, or an expression of symbols (`graph.sizes`). `stage` is set where the program
-    is a language model's `extend` or a piece of it.
+    is a language model's `extend` or a piece of it; `page` too where it is its `paged`.
     """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     stage: StageShape | None = None
+    page: int = 0
+
+
+def paged_interface(shape: PagedShape) -> Interface:
+    """The outside of `paged`."""
+    inputs, outputs = shape.ports()
+    return Interface(inputs=inputs, outputs=outputs, stage=shape.stage, page=shape.page)
 
 
 def stage_interface(stage: StageShape) -> Interface:
@@ -63,7 +70,8 @@ class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     For a framework that runs declared sizes only, `buckets` are those of a stage and `points` those of any other
     program, each a size by symbol. `ranges` bounds each symbol, both ends included, where the program does. `layers` asks
-    for the piece of a stage that owns layers first to end, not included (None = all of them). `target` names the kind of
+    for the piece of a stage that owns layers first to end, not included (None = all of them). `page` asks for the program
+    `paged` over pages of so many tokens in place of `extend` (0), of a backend that offers it. `target` names the kind of
     device that the code is for, by a name that the backend lists; empty for this machine.
     """
 
@@ -73,6 +81,7 @@ class LowerRequest(msgspec.Struct, frozen=True, kw_only=True):
     ranges: dict[str, tuple[int, int]] = {}
     threads: int = 1
     layers: tuple[int, int] | None = None
+    page: int = 0
     target: str = ""
 
 
@@ -103,7 +112,8 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     `fingerprint` maps package and platform names to the versions lowered with; `weights` are the names that
     `load` binds from a WeightMap, in the order of the code; `files` maps each code file to its sha256.
     `precision` is what was really used. `target` is what kind of device the code is for, empty for the machine that made
-    it; `figures` is what the compiler says of its own code, by name ("temporary bytes", "FLOPs").
+    it; `page` is how many tokens a page holds where the code is the program `paged` (0: it is not); `figures` is what the
+    compiler says of its own code, by name ("temporary bytes", "FLOPs").
     """
 
     version: int
@@ -118,5 +128,6 @@ class ArtifactManifest(msgspec.Struct, frozen=True, kw_only=True):
     buckets: ShapeBuckets | None = None
     points: tuple[dict[str, int], ...] = ()
     ranges: dict[str, tuple[int, int]] = {}
+    page: int = 0
     target: str = ""
     figures: dict[str, int | float] = {}

@@ -14,10 +14,17 @@ from inlay.specs.stage import StageShape
 
 
 class SlotAddress(msgspec.Struct, frozen=True, order=True):
-    """One row of the KV pool of a runner: the capacity of its bucket and the index in that bucket."""
+    """One row of the KV pool of a runner: the capacity of its bucket and the index in that bucket.
+
+    A page of a runner that keeps pages is moved as the slot of that index in a bucket whose capacity is the page's size.
+    """
 
     capacity: int
     index: int
+
+
+KvPlace = SlotAddress | tuple[int, ...]
+"""Where the KV of a sequence lies on one runner: in a slot, or in pages, in order."""
 
 
 Proposal = tuple[tuple[int, float], ...]
@@ -41,6 +48,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `targets` are tokens whose log-probabilities are wanted, the i-th after the row's i-th token, each with the
     `target_top` likeliest tokens at its place.
+
+    `pages` is the row's block table on a runner of the ability "paged": page ids in order, as many as its past and its new
+    tokens need. `slot` then only tells sequences apart.
     """
 
     sequence: int
@@ -57,12 +67,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     history: History | None = None
     targets: tuple[int, ...] = ()
     target_top: int = 0
+    pages: tuple[int, ...] = ()
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     """Run one batch: slots first .. first+count-1 of the bucket `capacity`. Slots without a row are idle.
 
-    Rows are homogeneous in bucket; shorter ones are padded on the right to `width` tokens by the runner.
+    Rows are homogeneous in bucket; shorter ones are padded on the right to `width` tokens by the runner. A paged runner takes
+    any rows together, whatever their widths and lengths, and looks at them only.
     """
 
     batch: int
@@ -176,10 +188,17 @@ class OpenTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
 
 
 class ExpectTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="expect"):
-    """To the destination: accept this transfer, and only with this binding, into this slot."""
+    """To the destination: accept this transfer, and only with this binding, into this slot, or into these pages of a paged
+    runner, which the slot then only tells apart."""
 
     binding: TransferBinding
     slot: SlotAddress
+    pages: tuple[int, ...] = ()
+
+    @property
+    def place(self) -> KvPlace:
+        """Where the rows go."""
+        return self.pages or self.slot
 
 
 class AbortTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):
@@ -199,8 +218,8 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """A device process has loaded, is connected with its neighbours, and can take batches. `place` is its own; `stage`
-    the layers it owns; `rooms` how many slots each capacity has; `pages` how many pages of `page` tokens it keeps;
-    `memory` the bytes that it holds, by name."""
+    the layers it owns; `rooms` how many slots each capacity has; `pages` how many pages of `page` tokens it keeps: beside its
+    slots, or in their place on a runner of the ability "paged"; `memory` the bytes that it holds, by name."""
 
     place: str
     epoch: int

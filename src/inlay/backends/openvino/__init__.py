@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import availability, judge
-from inlay.backends.openvino.support import NAME, PACKAGES, PRECISIONS, supports
+from inlay.backends.openvino.support import NAME, PACKAGES, PAGE, PRECISIONS, supports
 from inlay.backends.seam import Executable
 from inlay.graph import Program
 from inlay.specs.artifact import ArtifactManifest, Interface, LowerRequest, WeightMap
@@ -22,6 +22,7 @@ class OpenvinoBackend:
     name = NAME
     dynamic = True
     precisions = PRECISIONS
+    page = PAGE
 
     def available(self) -> Availability:
         return availability(NAME, PACKAGES)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.buffer import HostBuffer
+from inlay.backends.openvino.paging import state_heads
 from inlay.backends.openvino.support import GROUP_FIGURE, LEAST, MOST, NAME, import_openvino
 from inlay.backends.ports import check_buffer, check_dynamic, check_shape, check_sizes
 from inlay.backends.seam import Array, Buffer
@@ -111,12 +112,16 @@ def load(
             raise InputError(f"openvino has no option {key!r}, expected one of: {', '.join(OPTIONS)}")
     openvino = import_openvino()
     core = openvino.Core()
+    if manifest.page:
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # read_model knows the operator once the plug-in has come
     try:
         model = core.read_model(directory / MODEL_FILE)
     except RuntimeError as error:
         raise ArtifactError(f"artifact file {str(directory / MODEL_FILE)!r} cannot be read: {_first_line(error)}") from error
     arrays = map_weights(weights, names=manifest.weights)
     keep = _bind_constants(model, manifest, arrays)
+    if manifest.page:
+        state_heads(model, manifest)
     passed = _take_out_passed(model)
     asked = {
         "INFERENCE_PRECISION_HINT": TYPE_NAMES[manifest.precision.compute],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inlay.backends.manifest import describe, need_precision
+from inlay.backends.openvino.paging import paged_attention
 from inlay.backends.openvino.support import GROUP_FIGURE, GROUPS, NAME, PACKAGES, PRECISIONS, RULES, import_openvino
 from inlay.errors import UnsupportedError
 from inlay.graph.attention import guard_masked_rows
@@ -30,7 +31,8 @@ def lower(exported: Any, *, interface: Interface, request: LowerRequest, directo
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
-            model = openvino.convert_model(guard_masked_rows(bare))
+            extension = [paged_attention()] if interface.page else None
+            model = openvino.convert_model(guard_masked_rows(bare), extension=extension)
     except Exception as error:  # whatever the frontend raises: this program does not lower here
         raise UnsupportedError(f"openvino cannot lower the program: {_reason(error)}") from error
     model = _with_all_inputs(openvino, model, bare)

@@ -20,6 +20,8 @@ PRECISIONS = ("float32", "bfloat16", "float16", "int8", "int8-weights")
 GROUPS = (128, 64, 32)
 """Numbers of a row of activations that share a scale, the one preferred first: a group must divide the row."""
 GROUP_FIGURE = "activations that share a scale"
+PAGE = 32
+"""Tokens of a KV page: its CPU plug-in's attention over pages knows no other size."""
 LEAST, MOST = -(2**31), 2**31 - 1
 """The whole numbers that its CPU plug-in holds."""
 NO_RULE = "OpenVINO's PyTorch frontend has no rule for it"
