@@ -218,16 +218,17 @@ def deployment_from_roles(
     `precision` is that of places whose option names none, and may differ by place. `depth` is the number of layers of the
     model. `pages` are by default as many as half of the sequences' context fills. Raises DeploymentError.
     """
-    wanted: dict[tuple[PlacedLayers, ...], list[str]] = {}
+    wanted: dict[tuple[tuple[PlacedLayers, ...], bool], list[str]] = {}  # by places, the draft model apart
     for option in roles:
         names, placed = parse_role(option, known=ROLES, depth=depth)
+        others = wanted.setdefault((placed, names == ["draft"]), [])
         for name in names:
-            if name in wanted.setdefault(placed, []):
+            if name in others:
                 where = "+".join(map(write_region, placed))
                 raise DeploymentError(f"role {name!r} is given twice at {where}", hint="remove one, or choose another device")
-            wanted[placed].append(name)
+            others.append(name)
     entries: list[Role] = []
-    for placed, names in wanted.items():
+    for (placed, _), names in wanted.items():
         ordered = tuple(name for name in ROLES if name in names)
         replica = sum(1 for entry in entries if set(entry.roles) & set(ordered))
         regions = tuple(_placement(item, precision) for item in placed)
