@@ -91,7 +91,8 @@ def lower_request(deployment: Deployment, region: RegionPlacement, *, slots: int
         buckets = ShapeBuckets(
             batches=_doubling(slots or deployment.slots), widths=_doubling(deployment.chunk), capacities=deployment.capacities
         )
-    return LowerRequest(precision=region.precision, buckets=buckets, threads=threads, layers=region.layers)
+    page = getattr(backend(region.backend), "page", 0) if region.runner == "paged" else 0
+    return LowerRequest(precision=region.precision, buckets=buckets, threads=threads, layers=region.layers, page=page)
 
 
 def _doubling(largest: int) -> tuple[int, ...]:
@@ -117,6 +118,12 @@ def check_available(region: RegionPlacement) -> str:
         raise UnsupportedError(
             f"{region.place} asks for {precision_name(plain)}, but {region.backend} has {', '.join(names)}",
             hint=f"backends that have it: {', '.join(others)}" if others else "choose one of them",
+        )
+    if region.runner == "paged" and not getattr(backend(region.backend), "page", 0):
+        paged = [name for name in backend_names() if getattr(backend(name), "page", 0)]
+        raise UnsupportedError(
+            f"{region.place} asks for a paged runner, but {region.backend} has no attention over pages",
+            hint=f"backends that have it: {', '.join(paged)}",
         )
     if not found.available:
         raise DeploymentError(

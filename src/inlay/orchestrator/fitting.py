@@ -87,7 +87,7 @@ def region_memory(
     logits = 2 * deployment.slots * spec.vocabulary if end == spec.layers else 0
     return RegionMemory(
         weights=weights,
-        kv_pool=FLOAT32 * numbers * kv_rows(deployment),
+        kv_pool=FLOAT32 * numbers * (paged_rows(deployment) if region.runner == "paged" else kv_rows(deployment)),
         buffers=FLOAT32 * (tokens * (numbers + 2 * spec.hidden) + logits),
     )
 
@@ -96,6 +96,11 @@ def kv_rows(deployment: Deployment) -> int:
     """Tokens whose KV a replica has room for: in slots, and in pages when all are full."""
     slots = sum(capacity * count for capacity, count in deployment.slots_by_capacity.items())
     return slots + PAGE * deployment.pages
+
+
+def paged_rows(deployment: Deployment) -> int:
+    """Tokens whose KV a paged runner has room for: every sequence at its longest."""
+    return deployment.slots * max(deployment.capacities)
 
 
 def predicted_weights(spec: ModelSpec, first: int, end: int, precision: Precision) -> int:

@@ -117,6 +117,11 @@ def _check(deployment: Deployment) -> None:
             )
         for region in role.regions:
             check_available(region)
+            if region.runner == "paged":
+                raise UnsupportedError(
+                    f"{region.place} asks for a paged runner, and the scheduler gives out slots only in this version",
+                    hint="use runner extend",
+                )
             if (region.device, role.drafts) in devices:
                 other = devices[region.device, role.drafts]
                 raise DeploymentError(

@@ -29,6 +29,7 @@ from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 from inlay.specs.speculation import AUTO, ENUMERATED, MODES, RULES, SpeculationSetup
 
 ROLES = ("prefill", "decode", "draft", "target")
+RUNNERS = ("extend", "paged")
 DEPLOYMENT_VERSION = 1
 PAGE = 16
 """Tokens of one page of a kept prefix."""
@@ -49,12 +50,14 @@ class Parallel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegionPlacement(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of layers on one device: `layers` is [first, end), the end not included (None = all)."""
+    """A run of layers on one device: `layers` is [first, end), the end not included (None = all). `runner` is one of RUNNERS:
+    "extend" keeps KV in slots of buckets, on every backend; "paged" in pages, on one that has attention over them."""
 
     device: str
     backend: str
     layers: tuple[int, int] | None = None
     precision: Precision = Precision()
+    runner: str = "extend"
 
     @property
     def place(self) -> Place:
@@ -376,6 +379,12 @@ def _check_region(cluster: Cluster, region: RegionPlacement, where: str) -> None
         value = getattr(region.precision, name)
         if value not in DTYPES:
             raise DeploymentError(f"{where}: precision {name} is {value!r}, expected one of {list(DTYPES)}", hint="correct it")
+    if region.runner not in RUNNERS:
+        raise DeploymentError(f"{where}: runner is {region.runner!r}, expected one of {list(RUNNERS)}", hint="correct it")
+    if region.runner == "paged" and region.layers is not None:
+        raise DeploymentError(
+            f"{where} has layers {list(region.layers)} on a paged runner, expected all of them", hint="pieces run as extend"
+        )
 
 
 def _check_layers(role: Role, where: str, depth: int | None) -> None:

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from inlay.errors import DeploymentError
+from inlay.errors import DeploymentError, UnsupportedError
 from inlay.hardware import parse_cluster
 from inlay.models import ModelSpec, read_model, write_tensors
+from inlay.orchestrator.compiling import check_available, lower_request
 from inlay.orchestrator.fitting import LoweredRegion, check_memory, predicted_weights, region_memory
 from inlay.orchestrator.local import region_options
 from inlay.specs.deployment import Deployment, deployment_from_roles
@@ -84,6 +85,29 @@ def test_a_piece_has_the_kv_of_its_own_layers(tmp_path) -> None:
     assert first.kv_pool == 4 * 2 * 1 * HEADS * DIM * (slots + kept) and last.kv_pool == 3 * first.kv_pool
     assert first.weights == 4 * count_parameters(spec, 0, 1) and last.buffers > first.buffers > 0
     assert first.total == first.weights + first.kv_pool + first.buffers
+
+
+def test_a_paged_runner_has_one_pool_for_all_lengths(tmp_path) -> None:
+    spec = folder(tmp_path / "m")
+    found = msgspec.structs.replace(deployment(spec, "prefill,decode=cpu:0/openvino", {"cpu:0": None}), capacities=(16, 64))
+    region = found.roles[0].regions[0]
+    paged = region_memory(found, msgspec.structs.replace(region, runner="paged"), spec)
+    assert paged.kv_pool == 4 * 2 * DEPTH * HEADS * DIM * 2 * 64 < region_memory(found, region, spec).kv_pool
+
+
+def test_a_paged_runner_is_asked_for_in_pages_of_its_backend_and_refused_where_there_are_none(tmp_path) -> None:
+    pytest.importorskip("openvino")
+    spec = folder(tmp_path / "m")
+    found = deployment(spec, "prefill,decode=cpu:0/openvino", {"cpu:0": None})
+    region = found.roles[0].regions[0]
+    paged = msgspec.structs.replace(region, runner="paged")
+    check_available(paged)
+    assert (lower_request(found, region).page, lower_request(found, paged).page) == (0, 32)
+    with pytest.raises(
+        UnsupportedError, match="cpu:0/reference asks for a paged runner, but reference has no attention"
+    ) as caught:
+        check_available(msgspec.structs.replace(paged, backend="reference"))
+    assert caught.value.hint == "backends that have it: openvino"
 
 
 def test_a_model_that_fits_neither_device_alone_fits_both_together(tmp_path) -> None:

@@ -144,6 +144,8 @@ def test_two_replicas_of_one_number_unknown_precision_and_empty_layers_are_refus
         (Role(roles=("prefill", "decode"), regions=(region,)), "second prefill with replica 0"),
         (Role(roles=("draft",), regions=(msgspec.structs.replace(region, precision=Precision(kv="int3")),)), "'int3'"),
         (Role(roles=("draft",), regions=(msgspec.structs.replace(region, layers=(4, 4)),)), r"layers \[4, 4\]"),
+        (Role(roles=("draft",), regions=(msgspec.structs.replace(region, runner="fast"),)), "runner is 'fast'"),
+        (Role(roles=("draft",), regions=(msgspec.structs.replace(region, runner="paged", layers=(0, 4)),)), "a paged runner"),
         (Role(roles=("draft",), regions=(region,), parallel=Parallel(tp=0)), "0x1"),
         (Role(roles=("draft",), regions=(region,), replica=-1), "replica -1"),
     ]:
