@@ -94,6 +94,7 @@ text: setup
 bench: setup
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/paged.py
 	$(BIN)/python benchmarks/memory.py
 
 # openai-python is in `make test`; here are all, vLLM's benchmark client, guidellm, aiperf, lm-eval and two agent frameworks.

@@ -6,7 +6,7 @@ A stepper is set to a past length (`place`, not timed) and then timed step by st
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,8 +61,10 @@ class RunnerStepper:
 
     def __init__(self, folder: Path, backend: str, *, context: int, slots: int) -> None:
         self.name = f"inlay {backend}"
+        backend, _, precision = backend.partition(":")
         place = f"cpu:0/{backend}"
-        wanted = api.deployment(folder, roles=[f"prefill,decode={place}"], context=context, slots=slots)
+        option = f"{place}:{precision}" if precision else place
+        wanted = api.deployment(folder, roles=[f"prefill,decode={option}"], context=context, slots=slots)
         lowered = ensure_lowered(wanted, progress=lambda text: None)[place]
         region = load_region(lowered.directory, weights=lowered.weights, backend=backend, threads=1, options={})
         self._executable = TimedExecutable(region.executable)
@@ -99,6 +101,21 @@ class RunnerStepper:
             raise RuntimeError(f"{self.name}: {outcome.message}")
         self._past += 1
         return seconds, self._executable.seconds
+
+    def run(self, slots: Sequence[tuple[int, int]], *, width: int) -> None:
+        """Add `width` tokens to each of these (slot, past length), slots in ascending order without a gap."""
+        capacity, self._number = self.room(max(past for _, past in slots) + width - 1), self._number + 1
+        rows = tuple(
+            Row(sequence=slot + 1, slot=slot, tokens=(TOKEN,) * width, past_length=past, sample=Sampling(temperature=0.0))
+            for slot, past in slots
+        )
+        first = slots[0][0]
+        self._runner.submit(
+            Submit(batch=self._number, phase="decode", capacity=capacity, first=first, count=len(rows), width=width, rows=rows)
+        )
+        outcome = self._runner.poll()
+        if not isinstance(outcome, BatchDone):
+            raise RuntimeError(f"{self.name}: {outcome}")
 
     def room(self, past: int) -> int:
         """See Stepper: the smallest bucket with room for one more token."""
