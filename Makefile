@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch,openvino,onnxruntime,compiled,structured,dev]'
 	touch $(STAMP)
 
-environments: $(NAMES:%=environment-%)
+environments: $(filter-out environment-peers,$(NAMES:%=environment-%))
 
 $(NAMES:%=environment-%): environment-%: $(HOMES)/%/.installed
 

@@ -134,8 +134,7 @@ def lower_stage(
             stage = load_stage(folder, experts=experts)
         with step("capture"):
             exported = {"float32": capture_stage(stage)}
-        for directory, (_, request) in zip(weights, wanted, strict=True):
-            dtype = request.precision.weights
+        for directory, dtype in dict(zip(weights, (request.precision.weights for _, request in wanted), strict=True)).items():
             if dtype == "int8" and dtype not in exported:
                 with step("quantise"):
                     exported[dtype] = quantise_weights(exported["float32"])
