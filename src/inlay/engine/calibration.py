@@ -20,13 +20,15 @@ TIMES = 3
 BUDGET_SECONDS = 3.0
 """A runner that needs longer for its points goes on with those it has; the first two are always taken."""
 DRAFT_STEPS = 4
+FIRST_BATCH = -(2**31)
+"""Numbers grow, as those of the scheduler do, which begin at 0: the pieces of a cut model take their batches in that order."""
 MEASURED = "measured"
 log = logging.getLogger("inlay.engine")
 
 
 async def measure_tables(facts: Sequence[RunnerFacts], answers: Answers) -> dict[str, LatencyTable]:
     """By runner; one that fails a batch has no table. One runner at a time, since devices may share cores."""
-    numbers = count(-1, -1)
+    numbers = count(FIRST_BATCH)
     tables: dict[str, LatencyTable] = {}
     for item in facts:
         points: list[Point] = []

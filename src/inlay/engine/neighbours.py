@@ -6,6 +6,7 @@ Used by the device process; of a process that owns all layers it is empty.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ class Neighbours:
         self._sender: TensorSender | None = None
         self._assembler = TensorAssembler()
         self._came: dict[int, Array | RunFailed] = {}
-        self._awaited = -1
+        self._awaited: float = -math.inf
 
     @property
     def complete(self) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from inlay.engine.calibration import FIRST_BATCH
 from inlay.engine.neighbours import Neighbours
 from inlay.errors import DeviceError, TransferError
 from inlay.specs.stage import KvLayer, StageShape
@@ -59,6 +60,16 @@ def test_each_batch_gets_its_own_hidden_state_also_when_it_comes_early(channels)
         found = after.take(batch)
         assert isinstance(found, np.ndarray) and found[0, 0, 0] == batch
         assert after.take(batch) is None
+
+
+def test_batches_that_are_measured_before_the_first_of_the_scheduler_come_too(channels) -> None:
+    """In the order and with the numbers of the calibration at the start, then those of the scheduler."""
+    before, after = pair(channels)
+    for batch in (FIRST_BATCH, FIRST_BATCH + 1, FIRST_BATCH + 2, 0, 1):
+        before.send(batch, hidden(batch % 7))
+        pump(before, after)
+        found = after.take(batch)
+        assert isinstance(found, np.ndarray) and found[0, 0, 0] == batch % 7
 
 
 def test_a_failed_batch_is_told_in_its_place_and_what_nobody_waits_for_is_dropped(channels) -> None:
