@@ -24,6 +24,7 @@ from inlay.runtime.lower import lower_stage
 from inlay.runtime.weights import read_weight_map
 from inlay.specs.artifact import LowerRequest
 from inlay.specs.device import BatchDone, BatchFailed, Row, SlotAddress, Submit
+from inlay.specs.precision import PRECISIONS, Precision
 from inlay.specs.sampling import Sampling
 from inlay.specs.stage import PagedShape
 
@@ -71,8 +72,8 @@ def submit(runner: PagedRunner | ExtendRunner, *rows: Row, **changes: int) -> Ba
     return outcome
 
 
-def load(world: World, folder: Path, name: str, *, page: int) -> tuple[Executable, Any]:
-    lowered = lower_stage(folder, wanted=[(name, LowerRequest(page=page))], cache=world.cache)
+def load(world: World, folder: Path, name: str, *, page: int, precision: Precision = Precision()) -> tuple[Executable, Any]:
+    lowered = lower_stage(folder, wanted=[(name, LowerRequest(page=page, precision=precision))], cache=world.cache)
     directory, weights = Path(lowered.artifacts[0].directory), read_weight_map(Path(lowered.weights))
     assert weights is not None
     manifest = read_manifest(directory)
@@ -243,6 +244,20 @@ def test_keys_and_values_go_to_a_slot_of_extend_and_back(world: World, subject: 
     it.runner.import_kv(it.tables[2], 0, other.export_kv(SlotAddress(96, 1), 0, 23))
     it.runner.import_kv(it.tables[2], 23, other.export_kv(SlotAddress(96, 1), 23, 27))
     assert error(it.run(it.row(2, text[50:], 50))[0], expected[59]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", PAGED)
+def test_weights_in_8_bit_are_the_same_numbers_as_in_extend(world: World, name: str) -> None:
+    need(name)
+    folder, precision, text = world.model("llama"), PRECISIONS["int8-weights"], tuple(tokens_of(50, seed=1))
+    executable, manifest = load(world, folder, name, page=backend(name).page, precision=precision)  # type: ignore[attr-defined]
+    paged = PagedRunner(executable, PagedShape(stage=manifest.stage, page=manifest.page), pages=4)
+    executable, manifest = load(world, folder, name, page=0, precision=precision)
+    slots = ExtendRunner(executable, manifest.stage, rooms={64: 1}, buckets=None)
+    row = Row(sequence=1, slot=0, tokens=text, past_length=0, sample=EVERYTHING, pages=(3, 1))
+    found = [submit(paged, row), submit(slots, row, capacity=64, count=1, width=50)]
+    one, two = (np.array([value for _, value in sorted(done.results[0].sampled[0].top)]) for done in found)
+    assert error(one, two) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", PAGED)

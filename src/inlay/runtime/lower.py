@@ -128,7 +128,6 @@ def lower_stage(
         missing = {key for key in keys if find_artifact(cache, key) is None}
         complete = not missing and all(read_weight_map(item) is not None for item in set(weights))
     spent: dict[str, float] = {}
-    paged: tuple[Any, Interface] | None = None
     if not complete:
         with step("load"):
             stage = load_stage(folder, experts=experts)
@@ -148,11 +147,7 @@ def lower_stage(
                     contents = key_contents(
                         folder, backend=backend(name), request=request, checkpoint=checkpoint, experts=experts
                     )
-                    dtype = request.precision.weights
-                    program, interface = _piece(stage, exported.get(dtype, exported["float32"]), request)
-                    if request.page:
-                        paged = paged or _capture_paged(stage, exported["float32"], page=request.page)
-                        program, interface = (quantise_weights(paged[0]) if dtype == "int8" else paged[0]), paged[1]
+                    program, interface = _program(stage, exported, request)
                     _lower_one(
                         stage, program, interface, name=name, request=request, directory=cache.artifact(key), contents=contents
                     )
@@ -182,6 +177,17 @@ def _check_page(name: str, request: LowerRequest) -> None:
             f"the paged program is asked for layers {request.layers[0]} to {request.layers[1] - 1}, expected all of them",
             hint="pieces of a model run as extend",
         )
+
+
+def _program(stage: Stage, exported: dict[str, Any], request: LowerRequest) -> tuple[Any, Interface]:
+    """What is asked for, with its outside: `extend` or a piece of it, or `paged`, which is captured when first asked for."""
+    dtype = request.precision.weights
+    if not request.page:
+        return _piece(stage, exported.get(dtype, exported["float32"]), request)
+    if "paged" not in exported:
+        exported["paged"] = _capture_paged(stage, exported["float32"], page=request.page)
+    program, interface = exported["paged"]
+    return (quantise_weights(program) if dtype == "int8" else program), interface
 
 
 def _capture_paged(stage: Stage, exported: Any, *, page: int) -> tuple[Any, Interface]:
