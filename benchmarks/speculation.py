@@ -43,6 +43,9 @@ from inlay.specs.speculation import (
 )
 
 BACKEND = "onnxruntime"
+DRAFT_PRECISION = "int8"
+"""Of the draft alone: it changes which tokens are guessed, never which are kept."""
+BREADTH = 3
 TARGET, BOTH = f"a:0/{BACKEND}", f"both:0/{BACKEND}"
 NEAR, FAR = f"a:0/{BACKEND}:draft", f"b:0/{BACKEND}:draft"
 CLUSTER = {
@@ -94,9 +97,8 @@ def contestants(lengths: tuple[int, ...]) -> list[Contestant]:
 
 def deployment(target: Path, draft: Path | None) -> Deployment:
     """The target on core 0 with a draft runner on either core, or on both cores without."""
-    roles = (
-        [f"prefill,decode={TARGET}", f"draft=a:0/{BACKEND}", f"draft=b:0/{BACKEND}"] if draft else [f"prefill,decode={BOTH}"]
-    )
+    drafts = [f"draft={device}/{BACKEND}:{DRAFT_PRECISION}" for device in ("a:0", "b:0")]
+    roles = [f"prefill,decode={TARGET}", *drafts] if draft else [f"prefill,decode={BOTH}"]
     return deployment_from_roles(
         str(target),
         parse_cluster(CLUSTER, source="the benchmark"),
@@ -107,7 +109,7 @@ def deployment(target: Path, draft: Path | None) -> Deployment:
         chunk=128,
         pages=0,
         draft_model=str(draft or ""),
-        speculation=SpeculationSetup(mode=AUTO, drafts=7, breadth=5),
+        speculation=SpeculationSetup(mode=AUTO, drafts=7, breadth=BREADTH),
     )
 
 
@@ -212,7 +214,7 @@ def predicted(log: Path, acceptance: float, streams: int, lengths: tuple[int, ..
             ("one core", SYNCHRONOUS, 1),
             ("waited for", SYNCHRONOUS, 1),
             ("free-running", FREE, 1),
-            ("enumerated", ENUMERATED, 6),
+            ("enumerated", ENUMERATED, 1 + BREADTH),
         ):
             speeds = Speeds(
                 plain=target.seconds(batch=streams, width=1, past=256),
@@ -220,6 +222,7 @@ def predicted(log: Path, acceptance: float, streams: int, lengths: tuple[int, ..
                 draft=draft.seconds(batch=streams * rows, width=1, past=256),
                 feed=0.0,
                 round_trip=target.overhead,
+                draft_trip=draft.overhead,
             )
             found[f"{name}, {k}"] = gain(mode, acceptance, k, speeds)
     return found
@@ -229,8 +232,9 @@ def text_of(results: list[dict[str, Any]]) -> str:
     """All tables."""
     parts = [
         f"{TOKENS} new tokens a stream at temperature 1; tokens a second after the first token, all streams together; "
-        f"{BACKEND}, float32, each device one core. *Predicted* is modelled: the formulas of `specs/speculation.py` with step "
-        "times measured at the engine's start and the acceptance measured here. Acceptance counts judged drafts of all."
+        f"{BACKEND}, target in float32, draft in {DRAFT_PRECISION}, each device one core. *Predicted* is modelled: the formulas "
+        "of `specs/speculation.py` with step times measured at the engine's start and the acceptance measured here, which "
+        "counts the drafts of all contestants."
     ]
     for item in results:
         parts.append(f"## {item['title']}\n")

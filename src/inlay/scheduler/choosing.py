@@ -24,13 +24,12 @@ from inlay.specs.speculation import (
     gain,
 )
 
-ROUNDS = 8
+ROUNDS = 4
 """How many verify steps a choice holds before it is made again."""
 PROBE_TOKENS = 64
 """After so many tokens without drafts one verify step is tried with them."""
 STAY = 1.05
 """Another choice must be this much better than the present one."""
-NGRAM_PRIOR = 0.5
 
 
 class Choice(NamedTuple):
@@ -83,10 +82,11 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     capacity = sequence.slots[target.name].capacity if target.name in sequence.slots else target.facts.capacities[0]
     members = max(1, len(target.decoding.get(capacity, ())))
     if speculation.memory is not None:
-        acceptance = speculation.acceptance_of(NGRAM, NGRAM_PRIOR)
+        acceptance = speculation.acceptance_of(NGRAM, target.acceptance)
         for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, None, members, capacity, drafts, rows=0)
-            yield Choice(NGRAM, drafts, gain(NGRAM, acceptance, drafts, speeds))
+            found = 1.0 + speculation.coverage * (gain(NGRAM, acceptance, drafts, speeds) - 1.0)
+            yield Choice(NGRAM, drafts, found)
     if drafter is None or not drafter.alive or drafter.late:
         return
     acceptance = speculation.acceptance_of(SYNCHRONOUS, drafter.acceptance)
@@ -116,10 +116,12 @@ def _speeds(target: RunnerState, drafter: RunnerState | None, members: int, capa
     ours = None if drafter is None else drafter.facts.table
     if ours is None:
         draft = feed = 0.0 if drafter is None else plain
+        trip = 0.0 if drafter is None else table.overhead
     else:
+        trip = ours.overhead
         draft = ours.seconds(batch=rows, width=1, past=capacity)
         feed = ours.per_token * rows * drafts
-    return Speeds(plain=plain, verify=verify, draft=draft, feed=feed, round_trip=table.overhead)
+    return Speeds(plain=plain, verify=verify, draft=draft, feed=feed, round_trip=table.overhead, draft_trip=trip)
 
 
 def _without_times(state: State, target: RunnerState, speculation: Speculation) -> str:

@@ -34,7 +34,8 @@ class RunnerState:
     """One runner: who is on it, what it works on, and whose turn is next.
 
     `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
-    `held_until` when a runner that waits for drafts goes on without them.
+    `held_until` when a runner that waits for drafts goes on without them; `acceptance` what sequences to come may expect of
+    a draft runner's guesses, or on other runners of guesses from their own text.
     """
 
     facts: RunnerFacts
@@ -48,7 +49,7 @@ class RunnerState:
     drafting: dict[int, Sequence] = field(default_factory=dict)
     late: bool = False
     held_until: float | None = None
-    acceptance: float = 0.6
+    acceptance: float = 0.5
     last_phase: str = "decode"
     last_capacity: int = 0
     window: int = 0

@@ -6,14 +6,14 @@ from inlay.scheduler.choosing import choose
 from inlay.scheduler.drafting import end, interrupt_if_moot
 from inlay.scheduler.ngram import Memory
 from inlay.scheduler.sequence import Sequence
-from inlay.scheduler.speculating import DraftSlot, Guess, Speculation
+from inlay.scheduler.speculating import FORGET, DraftSlot, Guess, Speculation
 from inlay.scheduler.state import RunnerState, State
 from inlay.specs.device import Proposal
 from inlay.specs.schedule import Command, Wake
 from inlay.specs.speculation import AUTO, ENUMERATED, FREE, NGRAM, OFF, SYNCHRONOUS
 
 SETTLE = 0.05
-"""Weight of one verdict in what a draft runner's acceptance is taken to be for sequences to come."""
+"""Weight of one verdict in what sequences to come may expect."""
 
 
 def begin(state: State, sequence: Sequence) -> None:
@@ -114,13 +114,17 @@ def judged(state: State, sequence: Sequence, sampled: int) -> list[Command]:
         return []
     sent, speculation.verifying = speculation.verifying, -1
     settled = speculation.mode
+    if settled == NGRAM:
+        speculation.coverage = FORGET * speculation.coverage + (1.0 - FORGET) * (sent > 0)
     speculation.follow(sequence.tokens)
     if sent > 0:
         accepted = sampled - 1
         speculation.judge(sent, accepted)
-        if speculation.drafter is not None and settled != NGRAM:
-            drafter, tried = state.runners[speculation.drafter], min(sent, accepted + 1)
-            drafter.acceptance += SETTLE * tried * (accepted / tried - drafter.acceptance) if tried else 0.0
+        if settled == NGRAM or speculation.drafter is None:
+            guesser = state.runners[sequence.decode]
+        else:
+            guesser = state.runners[speculation.drafter]
+        guesser.acceptance += SETTLE * (accepted / min(sent, accepted + 1) - guesser.acceptance)
     if settled in (FREE, ENUMERATED) and sent >= 0:
         speculation.outcomes = 0.95 * speculation.outcomes + 1.0
         speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)

@@ -35,13 +35,14 @@ class SpeculationSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 class Speeds(NamedTuple):
     """What a choice is made from, in seconds: a plain step, a verify step of k drafts, one draft token and the feeding
-    before it, and what a round costs besides (messages there and back)."""
+    before it, and the messages to the target and back, and to the draft runner and back."""
 
     plain: float
     verify: float
     draft: float
     feed: float
     round_trip: float
+    draft_trip: float
 
 
 def expected_tokens(acceptance: float, drafts: int) -> float:
@@ -55,14 +56,14 @@ def gain(mode: str, acceptance: float, drafts: int, speeds: Speeds, *, hit: floa
     """Tokens a second in this mode over those of plain decoding. `hit` is the share of outcomes that were drafted ahead
     (enumerated); where it is not known yet, that of a cache that always holds the right correction but for one in seven."""
     tau = expected_tokens(acceptance, drafts)
-    drafting = speeds.feed + drafts * speeds.draft
+    drafting = speeds.feed + drafts * speeds.draft + speeds.draft_trip
     plain = speeds.plain + speeds.round_trip
     if mode == OFF:
         return 1.0
     if mode == NGRAM:
         return tau * plain / (speeds.verify + speeds.round_trip)
     if mode == SYNCHRONOUS:
-        return tau * plain / (speeds.verify + drafting + 2 * speeds.round_trip)
+        return tau * plain / (speeds.verify + speeds.round_trip + drafting)
     if mode == FREE:
         ahead = acceptance ** (drafts + 1)
         return tau * plain / _overlapped(speeds, ahead, drafting + speeds.draft, drafting)
@@ -73,6 +74,6 @@ def gain(mode: str, acceptance: float, drafts: int, speeds: Speeds, *, hit: floa
 
 def _overlapped(speeds: Speeds, hit: float, ahead: float, again: float) -> float:
     """Seconds of one round: where the guess ahead was right the two overlap, else the draft is made again after it."""
-    together = max(speeds.verify + speeds.round_trip, ahead + speeds.round_trip)
-    apart = speeds.verify + again + 2 * speeds.round_trip
+    verify = speeds.verify + speeds.round_trip
+    together, apart = max(verify, ahead), verify + again
     return hit * together + (1.0 - hit) * apart
