@@ -232,7 +232,7 @@ def text_of(results: list[dict[str, Any]]) -> str:
     """All tables."""
     parts = [
         f"{TOKENS} new tokens a stream at temperature 1; tokens a second after the first token, all streams together; "
-        f"{BACKEND}, target in float32, draft in {DRAFT_PRECISION}, each device one core. *Predicted* is modelled: the formulas "
+        f"{BACKEND}, target float32, draft {DRAFT_PRECISION}, each device one core. *Predicted* is modelled: the formulas "
         "of `specs/speculation.py` with step times measured at the engine's start and the acceptance measured here, which "
         "counts the drafts of all contestants."
     ]

@@ -21,8 +21,8 @@ from inlay.engine.journal import first_difference, read_journal
 from inlay.models import read_tokenizer
 from inlay.orchestrator import Running, compiling
 from inlay.specs.deployment import Deployment
-from inlay.specs.device import BatchDone, KvArrived
-from inlay.specs.schedule import Answered
+from inlay.specs.device import BatchDone, KvArrived, OpenTransfer
+from inlay.specs.schedule import Answered, Send
 
 NEW_TOKENS = 16
 LOGIT_ERROR = 1e-4
@@ -147,8 +147,12 @@ def test_the_log_replays_the_timeline_draws_and_the_meters_count_joined_runners(
     done = [event.message for event in answered if isinstance(event.message, BatchDone)]
     assert all(item.ended >= item.started for item in done)
     token = 4 * 2 * 6 * 2 * 64  # float32, keys and values, layers, KV heads and dimension of the demo target
-    sizes = {event.message.size / event.message.tokens for event in answered if isinstance(event.message, KvArrived)}
-    assert sizes == {token}  # all parts of a hand-off together
+    commands = [command.message for entry in journal.entries for command in entry.commands if isinstance(command, Send)]
+    starts = {item.binding.transfer: item.binding.start for item in commands if isinstance(item, OpenTransfer)}
+    arrived = [event.message for event in answered if isinstance(event.message, KvArrived)]
+    assert any(starts.values()), "no hand-off began behind rows that the destination kept"
+    # all parts of a hand-off together, less what was there before
+    assert all(item.size == token * (item.tokens - starts[item.transfer]) for item in arrived)
     status, meters = read(served.url, "/metrics")
     assert status == 200
     assert 'inlay_tokens_total{device="cpu:0+cpu:1",framework="openvino+onnxruntime",phase="decode"}' in meters
