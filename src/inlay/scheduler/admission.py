@@ -114,5 +114,5 @@ def _place(state: State, sequence: Sequence, way: Way, now: float) -> list[Comma
         commands = [Placed(sequence.number, prefill.name, decode.name, sequence.computed, way.name), *filled, *more]
         commands += open_handoff(state, sequence, now, start=min(known, sequence.goal() - 1))
     prefill.prefilling.append(sequence)
-    begin(state, sequence)
+    begin(state, sequence, now)
     return commands

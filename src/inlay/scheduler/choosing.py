@@ -12,6 +12,7 @@ from typing import NamedTuple
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.speculating import Speculation
 from inlay.scheduler.state import RunnerState, State
+from inlay.specs.latency import corrected
 from inlay.specs.speculation import (
     AUTO,
     ENUMERATED,
@@ -21,6 +22,7 @@ from inlay.specs.speculation import (
     SYNCHRONOUS,
     WORTH_WHILE,
     Speeds,
+    expected_tokens,
     gain,
 )
 
@@ -28,24 +30,35 @@ ROUNDS = 4
 """How many verify steps a choice holds before it is made again."""
 PROBE_TOKENS = 64
 """After so many tokens without drafts one verify step is tried with them."""
+LEARN = 0.2
+"""Weight of one verify step in how much longer than predicted they take."""
+OUTLIER = 3.0
+"""A step counts as at most so many times what such steps have taken so far: one long pause is not a lesson."""
 STAY = 1.05
 """Another choice must be this much better than the present one."""
 
 
 class Choice(NamedTuple):
-    """A mode with its draft length and predicted gain over plain decoding."""
+    """A mode with its draft length, its predicted gain over plain decoding as it turned out so far, and the seconds that one
+    verify step should take with everything around it, by the tables alone."""
 
     mode: str
     drafts: int
     gain: float
+    seconds: float = 0.0
 
 
-def choose(state: State, sequence: Sequence) -> None:
-    """Set how the sequence speculates from now on, where that is left to the scheduler."""
+def choose(state: State, sequence: Sequence, now: float) -> None:
+    """Set how the sequence speculates from now on, where that is left to the scheduler, from what its last step took too."""
     speculation = sequence.speculation
     if speculation is None or speculation.asked != AUTO:
         return
     target = state.runners[sequence.decode]
+    if speculation.expected > 0.0 and speculation.began > 0.0:
+        factor = target.pace.get(speculation.mode, 1.0)
+        seen = min(now - speculation.began, OUTLIER * factor * speculation.expected)
+        target.pace[speculation.mode] = corrected(factor, predicted=speculation.expected, seen=seen, weight=LEARN)
+    speculation.began = now
     if target.facts.table is None:
         speculation.mode = _without_times(state, target, speculation)
         return
@@ -56,21 +69,23 @@ def choose(state: State, sequence: Sequence) -> None:
     elif speculation.since < ROUNDS and speculation.mode != AUTO:
         return
     speculation.since = 0
-    best = best_choice(state, sequence, target, speculation)
-    _take(speculation, best, len(sequence.tokens), probing=speculation.mode == OFF)
+    best, before = best_choice(state, sequence, target, speculation), speculation.mode
+    _take(speculation, best, len(sequence.tokens), probing=before == OFF)
+    if speculation.mode != before:
+        speculation.began = 0.0  # the first step after a change still bears what the mode before it left behind
 
 
 def best_choice(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Choice:
     """The choice of largest predicted gain; mode "off" with gain 1 where none is worth while."""
     present = None
-    best = Choice(OFF, speculation.longest, 1.0)
+    best = off = next(_choices(state, sequence, target, speculation))
     for choice in _choices(state, sequence, target, speculation):
         if choice.gain > best.gain:
             best = choice
         if (choice.mode, choice.drafts) == (speculation.mode, speculation.drafts):
             present = choice
     if best.gain < WORTH_WHILE:
-        return Choice(OFF, speculation.longest, 1.0)
+        return off
     if present is not None and best.gain < present.gain * STAY:
         return present
     return best
@@ -81,12 +96,18 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     drafter = None if speculation.drafter is None else state.runners[speculation.drafter]
     capacity = sequence.slots[target.name].capacity if target.name in sequence.slots else target.facts.capacities[0]
     members = max(1, len(target.decoding.get(capacity, ())))
+    pace, plain = target.pace, _speeds(target, None, members, capacity, 0, rows=0)
+    step = plain.plain + plain.round_trip
+    yield Choice(OFF, speculation.longest, 1.0, step)
+    turned_out = pace.get(OFF, 1.0)
     if speculation.memory is not None:
         acceptance = speculation.acceptance_of(NGRAM, target.acceptance)
         for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, None, members, capacity, drafts, rows=0)
-            found = 1.0 + speculation.coverage * (gain(NGRAM, acceptance, drafts, speeds) - 1.0)
-            yield Choice(NGRAM, drafts, found)
+            share = speculation.coverage
+            found = 1.0 + share * (gain(NGRAM, acceptance, drafts, speeds) - 1.0)
+            seconds = step + share * (speeds.verify - speeds.plain)
+            yield Choice(NGRAM, drafts, found * turned_out / pace.get(NGRAM, 1.0), seconds)
     if drafter is None or not drafter.alive or drafter.late:
         return
     acceptance = speculation.acceptance_of(SYNCHRONOUS, drafter.acceptance)
@@ -95,7 +116,9 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
         rows = members * (1 + (setup.breadth if mode == ENUMERATED else 0))
         for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, drafter, members, capacity, drafts, rows=rows)
-            yield Choice(mode, drafts, gain(mode, acceptance, drafts, speeds, hit=hit if mode == speculation.mode else None))
+            found = gain(mode, acceptance, drafts, speeds, hit=hit if mode == speculation.mode else None)
+            seconds = expected_tokens(acceptance, drafts) * step / found
+            yield Choice(mode, drafts, found * turned_out / pace.get(mode, 1.0), seconds)
 
 
 def _modes(target: RunnerState, drafter: RunnerState, speculation: Speculation) -> Iterable[str]:
@@ -134,10 +157,11 @@ def _take(speculation: Speculation, choice: Choice, length: int, *, probing: boo
     if choice.mode == OFF:
         if probing and speculation.tried is not None:  # one step with what was last tried, whatever is predicted
             speculation.mode, speculation.drafts = speculation.tried
-            speculation.since = ROUNDS - 1
+            speculation.since, speculation.expected = ROUNDS - 1, 0.0
             return
         speculation.mode, speculation.probe_at = OFF, length + PROBE_TOKENS
+        speculation.expected = choice.seconds
         return
     speculation.mode, speculation.drafts = choice.mode, choice.drafts
-    speculation.predicted = choice.gain
+    speculation.predicted, speculation.expected = choice.gain, choice.seconds
     speculation.tried = (choice.mode, choice.drafts)

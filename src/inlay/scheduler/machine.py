@@ -86,7 +86,7 @@ def _row_done(
             commands += _end(state, sequence, Finish(sequence.number, reason))
             return
     if sequence.speculation is not None and given:
-        commands += verifying.judged(state, sequence, given)
+        commands += verifying.judged(state, sequence, given, now)
     if sequence.phase == PREFILL and sequence.computed >= sequence.goal():
         runner.prefilling.remove(sequence)
         commands += keep(state, sequence, runner)

@@ -71,7 +71,8 @@ class Speculation:
     from its own text); `verifying` how many drafts the verify step under way was given, -1 where there is none. `verdicts` are
     what was accepted and judged, older ones counting less, by who drafted; `hits` of `outcomes` verdicts found the next guess
     made already. `since` counts verdicts since the last choice; without drafts the next one is made at `probe_at` tokens, with
-    what was last `tried`. `coverage` is the share of steps for which its own text had a guess.
+    what was last `tried`. One verify step was `expected` to take so many seconds, and the present one `began` then.
+    `coverage` is the share of steps for which its own text had a guess.
     """
 
     asked: str
@@ -88,6 +89,8 @@ class Speculation:
     probe_at: int = 0
     tried: tuple[str, int] | None = None
     predicted: float = 1.0
+    expected: float = 0.0
+    began: float = 0.0
     coverage: float = 0.5
     hits: float = 0.0
     outcomes: float = 0.0

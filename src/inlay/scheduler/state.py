@@ -35,7 +35,8 @@ class RunnerState:
 
     `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
     `held_until` when a runner that waits for drafts goes on without them; `acceptance` what sequences to come may expect of
-    a draft runner's guesses, or on other runners of guesses from their own text.
+    a draft runner's guesses, or on other runners of guesses from their own text; `pace` by mode how much longer verify steps
+    took than predicted.
     """
 
     facts: RunnerFacts
@@ -50,6 +51,7 @@ class RunnerState:
     late: bool = False
     held_until: float | None = None
     acceptance: float = 0.5
+    pace: dict[str, float] = field(default_factory=dict)
     last_phase: str = "decode"
     last_capacity: int = 0
     window: int = 0

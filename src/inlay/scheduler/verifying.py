@@ -16,7 +16,7 @@ SETTLE = 0.05
 """Weight of one verdict in what sequences to come may expect."""
 
 
-def begin(state: State, sequence: Sequence) -> None:
+def begin(state: State, sequence: Sequence, now: float) -> None:
     """Give a sequence that was just placed its way to speculate, if it has one. The draft runner reads the prompt while the
     target does."""
     request = sequence.request
@@ -36,7 +36,8 @@ def begin(state: State, sequence: Sequence) -> None:
     if drafter is not None and slots:
         speculation.drafter = drafter.name
         drafter.drafting[sequence.number] = sequence
-    choose(state, sequence)
+    choose(state, sequence, now)
+    speculation.began = 0.0  # the first step begins when the prompt is computed
 
 
 def _take_slots(drafter: RunnerState, rows: int, wanted: int) -> list[DraftSlot]:
@@ -107,7 +108,7 @@ def take_drafts(state: State, sequence: Sequence, capacity: int) -> tuple[list[i
     return drafts, proposals
 
 
-def judged(state: State, sequence: Sequence, sampled: int) -> list[Command]:
+def judged(state: State, sequence: Sequence, sampled: int, now: float) -> list[Command]:
     """A verify step has given so many tokens, which the sequence has taken in already."""
     speculation = sequence.speculation
     if speculation is None:
@@ -128,7 +129,7 @@ def judged(state: State, sequence: Sequence, sampled: int) -> list[Command]:
     if settled in (FREE, ENUMERATED) and sent >= 0:
         speculation.outcomes = 0.95 * speculation.outcomes + 1.0
         speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)
-    choose(state, sequence)
+    choose(state, sequence, now)
     if speculation.drafter is None:
         return []
     return interrupt_if_moot(state.runners[speculation.drafter])

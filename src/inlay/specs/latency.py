@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 CORRECTION_WEIGHT = 0.1
-CORRECTION_LIMIT = 8.0
+CORRECTION_LIMIT = 16.0
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -59,12 +59,12 @@ def fit_table(points: Sequence[Point], *, overhead: float, grade: str) -> Latenc
     )
 
 
-def corrected(factor: float, *, predicted: float, seen: float) -> float:
-    """The factor of a runner and phase after one more batch: exponentially weighted, within 1/8 to 8."""
+def corrected(factor: float, *, predicted: float, seen: float, weight: float = CORRECTION_WEIGHT) -> float:
+    """The factor of a runner and phase after one more batch: exponentially weighted, within 1/16 to 16."""
     if predicted <= 0.0:
         return factor
     ratio = min(max(seen / predicted, 1 / CORRECTION_LIMIT), CORRECTION_LIMIT)
-    return (1.0 - CORRECTION_WEIGHT) * factor + CORRECTION_WEIGHT * ratio
+    return (1.0 - weight) * factor + weight * ratio
 
 
 def _non_negative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

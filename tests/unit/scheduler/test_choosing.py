@@ -67,7 +67,7 @@ def settled(it: World, tokens: int = 150) -> tuple[str, int]:
 
 
 def test_a_good_and_fast_draft_elsewhere_runs_ahead_with_long_guesses() -> None:
-    mode, drafts = settled(world(agreement=1.0, draft=0.0005))
+    mode, drafts = settled(world(agreement=1.0, draft=0.0014))  # a batch of seven takes as long as a step of the target
     assert mode in (FREE, ENUMERATED) and drafts == 6
 
 
@@ -81,6 +81,18 @@ def test_where_nothing_pays_it_is_off(worse) -> None:
     assert settled(it)[0] == OFF
     rows = [row for batch in it.batches if batch.phase == "decode" for row in batch.rows]
     assert sum(row.drafts > 0 for row in rows) < len(rows) / 8
+
+
+def test_a_draft_that_takes_longer_than_was_measured_is_given_up() -> None:
+    it = world(agreement=1.0, draft=0.0005)
+    obey = it.obey
+
+    def slowly(runner: str, message: object) -> None:
+        it.now += 0.2 if runner == "d" else 0.0  # of 0.003 that the table says
+        obey(runner, message)
+
+    it.obey = slowly  # type: ignore[method-assign]
+    assert settled(it, 300)[0] in (OFF, NGRAM)
 
 
 def test_what_was_learnt_serves_the_next_sequence() -> None:
