@@ -27,8 +27,10 @@ def next_draft(state: State, runner: RunnerState) -> list[Command]:
     drafting = [item for item in runner.drafting.values() if item.speculation is not None]
     commands = [command for item in drafting for command in _enlarge(state, runner, item)]
     drafting = [item for item in drafting if item.speculation is not None]
-    lines = _urgent(drafting) or _catching_up(runner, drafting) or _ahead(state, drafting)
-    lines = [line for line in lines if len(line.feed) <= runner.facts.chunk]
+    chunk = runner.facts.chunk
+    lines = [line for line in _urgent(drafting) if len(line.feed) <= chunk]
+    lines = lines or _catching_up(runner, drafting)
+    lines = lines or [line for line in _ahead(state, drafting) if len(line.feed) <= chunk]
     if not lines:
         return commands
     capacity = lines[0].slot.slot.capacity
@@ -96,11 +98,12 @@ def drafted(state: State, runner: RunnerState, done: DraftDone) -> None:
             line.speculation.guesses.append(found)
 
 
-def draft_failed(runner: RunnerState) -> None:
-    """A draft batch could not be run: its rows are not to be relied on."""
+def draft_failed(state: State, runner: RunnerState) -> None:
+    """A draft batch could not be run: those it was for go on without drafts."""
     flight, runner.flight, runner.late = runner.flight, None, False
     for line in flight.lines if flight is not None else ():
-        line.slot.busy, line.slot.agreed, line.slot.tail = False, 0, []
+        if line.sequence.speculation is line.speculation:
+            end(state, line.sequence)
 
 
 def interrupt_if_moot(runner: RunnerState) -> list[Command]:

@@ -112,7 +112,7 @@ def _batch_failed(state: State, runner: RunnerState, failed: BatchFailed) -> lis
     if flight is None or flight.batch != failed.batch:
         return []
     if flight.phase == DRAFT:
-        draft_failed(runner)
+        draft_failed(state, runner)
         return []
     runner.flight = None
     commands: list[Command] = []

@@ -14,7 +14,7 @@ from scheduler_world import World, answer
 
 from inlay.scheduler import new_state
 from inlay.scheduler.ngram import Memory
-from inlay.specs.device import Draft, Submit
+from inlay.specs.device import BatchFailed, Draft, Submit
 from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 from inlay.specs.speculation import ENUMERATED, FREE, NGRAM, SYNCHRONOUS, SpeculationSetup
 
@@ -216,3 +216,26 @@ def test_the_drafts_of_a_text_that_repeats_itself_need_no_model() -> None:
     it.run()
     rows = [row for batch in it.batches if batch.phase == "decode" for row in batch.rows]
     assert rows[0].drafts > 0
+
+
+def test_a_draft_runner_that_fails_is_done_without() -> None:
+    it = world(mode=SYNCHRONOUS)
+    it.draft = lambda runner, batch: it.answer(runner, BatchFailed(batch=batch.batch, code="planted", message="planted"))  # type: ignore[method-assign,assignment]
+    before = free_counts(it)
+    requests = [it.request((n, 1, 2), max_tokens=30) for n in range(3)]
+    it.run()
+    for request in requests:
+        assert it.tokens[request.sequence] == answer(request.prompt, 30)
+    assert it.now < 2 and free_counts(it) == before and not it.state.runners["d"].drafting
+
+
+def test_a_draft_runner_far_behind_catches_up_and_then_drafts() -> None:
+    it = world(
+        facts("t", "prefill", "decode", page=8, pages=20, chunk=60), facts("d", "draft", slots=8, chunk=5), mode=SYNCHRONOUS
+    )
+    it.agreement = 1.0
+    request = it.request(tuple(range(50)), max_tokens=40)
+    it.run()
+    assert it.tokens[request.sequence] == answer(request.prompt, 40)
+    rows = [row for batch in it.batches if batch.phase == "decode" for row in batch.rows]
+    assert sum(row.drafts for row in rows) > 20
