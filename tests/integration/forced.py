@@ -17,19 +17,9 @@ from inlay.backends.environment import environment_of, python_of
 from inlay.engine.runner import ExtendRunner
 from inlay.orchestrator.compiling import ensure_lowered
 from inlay.runtime import load_region
-from inlay.specs.device import BatchDone, Row, RowResult, Submit
+from inlay.specs.device import BatchDone, Row, Submit
 
 Array = np.ndarray[Any, Any]
-
-
-class LogitRunner(ExtendRunner):
-    """A runner that keeps the logits it would have sampled from."""
-
-    seen: Array
-
-    def _sample(self, batch: Submit, logits: Any) -> tuple[RowResult, ...]:
-        self.seen = logits.read()
-        return ()
 
 
 def forced_error(folder: Path, backend: str, ids: tuple[int, ...], truth: Array, *, singles: int = 32) -> float:
@@ -44,9 +34,8 @@ def forced_error(folder: Path, backend: str, ids: tuple[int, ...], truth: Array,
     place = f"cpu:0/{backend}"
     lowered = ensure_lowered(wanted, progress=lambda text: None)[place]
     region = load_region(lowered.directory, weights=lowered.weights, backend=backend, threads=1, options={})
-    runner = LogitRunner(
-        region.executable, region.stage, capacities=wanted.capacities, slots=wanted.slots, buckets=region.manifest.buckets
-    )
+    rooms, buckets = wanted.slots_by_capacity, region.manifest.buckets
+    runner = ExtendRunner(region.executable, region.stage, rooms=rooms, buckets=buckets)
     rng = random.Random(3)
     worst, at = 0.0, 0
     while at < len(ids):
@@ -58,7 +47,7 @@ def forced_error(folder: Path, backend: str, ids: tuple[int, ...], truth: Array,
             outcome = runner.poll()
         assert isinstance(outcome, BatchDone), outcome
         at += width
-        worst = max(worst, float(np.abs(runner.seen[0] - truth[at - 1]).max()))
+        worst = max(worst, float(np.abs(runner.logits_of(1) - truth[at - 1]).max()))
     region.executable.close()
     return worst
 

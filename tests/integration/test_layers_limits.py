@@ -80,7 +80,7 @@ def test_contrary_refuses_more_than_its_devices_memory_even_where_the_plan_let_i
     cluster = cluster_file(tmp_path, 2 * first, second // 2)
     with pytest.raises(DeploymentError, match="cpu:1/contrary needs"):
         api.start(planned(cluster, CUT))
-    monkeypatch.setattr(local, "check_memory", lambda wanted, spec: None)
+    monkeypatch.setattr(local, "check_memory", lambda wanted, spec, **_: None)
     with pytest.raises(DeviceLostError, match=rf"contrary device has {second // 2} bytes"):
         api.start(planned(cluster, CUT))
 

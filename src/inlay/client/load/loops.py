@@ -89,6 +89,10 @@ class Loop:
         await self._at_once(stream)
 
     def _is_over(self) -> bool:
+        """Whether the time is up, or the task was cancelled and something it called has swallowed that."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            return True
         return self.seconds is not None and self.clock() - self.zero >= self.seconds
 
     async def _at_once(self, stream: Callable[[], Coroutine[Any, Any, None]]) -> None:
