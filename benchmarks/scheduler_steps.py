@@ -129,7 +129,7 @@ def main() -> None:
         share = statistics.median(values) / DEVICE_STEP[batch]
         rows.append(_row(batch, mode, speed, tokens[batch, mode], share))
         records.append({"batch": batch, "mode": mode, "steps_per_second": speed, "share_of_device_step": round(share, 4)})
-    head = ["sequences", "drafts", "steps a second", "goal", "tokens a step", "share of a demo step"]
+    head = ["sequences", "drafts", "steps a second", "goal", "tokens a step", "share of a demo step (modelled)"]
     write_result(
         "scheduler_steps", title="Scheduler steps", facts=facts, records=records, text=table(head, rows), folder=arguments.out
     )

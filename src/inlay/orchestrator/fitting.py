@@ -11,7 +11,8 @@ import msgspec
 from inlay.errors import DeploymentError
 from inlay.graph import layer_of
 from inlay.models import ModelSpec, open_checkpoint
-from inlay.specs.deployment import PAGE, Deployment, RegionPlacement
+from inlay.specs.deployment import Deployment, RegionPlacement
+from inlay.specs.kv import PAGE
 from inlay.specs.precision import Precision
 from inlay.specs.stage import StageShape
 from inlay.units import format_bytes

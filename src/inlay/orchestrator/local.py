@@ -20,7 +20,8 @@ from inlay.orchestrator.compiling import Lowered, check_available, ensure_lowere
 from inlay.orchestrator.fitting import check_memory
 from inlay.orchestrator.rope import rope_of
 from inlay.orchestrator.running import Running
-from inlay.specs.deployment import PAGE, Deployment, RegionPlacement, Role, check_deployment
+from inlay.specs.deployment import Deployment, RegionPlacement, Role, check_deployment
+from inlay.specs.kv import PAGE
 from inlay.transport import create_key
 from inlay.workers import WorkerSpec
 

@@ -163,5 +163,5 @@ def _take(speculation: Speculation, choice: Choice, length: int, *, probing: boo
         speculation.expected = choice.seconds
         return
     speculation.mode, speculation.drafts = choice.mode, choice.drafts
-    speculation.predicted, speculation.expected = choice.gain, choice.seconds
+    speculation.expected = choice.seconds
     speculation.tried = (choice.mode, choice.drafts)

@@ -6,8 +6,9 @@ import hashlib
 
 from inlay.scheduler.prefix import name_of
 from inlay.scheduler.sequence import DECODE, HANDOFF, PREFILL, Sequence
-from inlay.scheduler.state import PAGE, State
+from inlay.scheduler.state import State
 from inlay.specs.device import AbortTransfer, ExpectTransfer, OpenTransfer, TransferBinding
+from inlay.specs.kv import PAGE
 from inlay.specs.schedule import Command, Recompute, Send
 
 

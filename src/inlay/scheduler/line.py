@@ -22,8 +22,3 @@ class Line:
     past: int
     count: int
     extends: Guess | None = None
-
-    @property
-    def waited_for(self) -> bool:
-        """Whether a verify step may be waiting for it."""
-        return self.count > 0 and not self.hypothesis

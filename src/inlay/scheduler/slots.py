@@ -47,10 +47,6 @@ class SlotPool:
         """Free slots over all capacities (for tests of restoration)."""
         return sum(len(free) for free in self._free.values())
 
-    def free_rows(self) -> int:
-        """Rows of all free slots together."""
-        return sum(capacity * len(free) for capacity, free in self._free.items())
-
 
 def window(indices: list[int], *, start: int, rooms: int, batches: tuple[int, ...]) -> tuple[int, int]:
     """A contiguous range (first, count) of `rooms` slots that covers the ascending indices, of an allowed size (`batches`,

@@ -88,7 +88,6 @@ class Speculation:
     since: int = 0
     probe_at: int = 0
     tried: tuple[str, int] | None = None
-    predicted: float = 1.0
     expected: float = 0.0
     began: float = 0.0
     coverage: float = 0.5

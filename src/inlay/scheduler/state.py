@@ -13,9 +13,6 @@ from inlay.scheduler.waiting import Waiting
 from inlay.specs.device import SlotAddress
 from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 
-PAGE = 16
-"""Tokens of a page in the names of kept prefixes, and of what a hand-off carries."""
-
 
 @dataclass(slots=True)
 class InFlight:

@@ -23,7 +23,7 @@ from inlay.hardware import (
     parse_cluster,
     read_document,
 )
-from inlay.specs.kv import KV_DTYPES, STORED, KvTransfer
+from inlay.specs.kv import KV_DTYPES, PAGE, STORED, KvTransfer
 from inlay.specs.precision import DTYPES, PRECISIONS, Precision
 from inlay.specs.role_option import PlacedLayers, parse_role, write_region
 from inlay.specs.speculation import AUTO, ENUMERATED, MODES, RULES, SpeculationSetup
@@ -31,8 +31,6 @@ from inlay.specs.speculation import AUTO, ENUMERATED, MODES, RULES, SpeculationS
 ROLES = ("prefill", "decode", "draft", "target")
 RUNNERS = ("extend", "paged")
 DEPLOYMENT_VERSION = 1
-PAGE = 16
-"""Tokens of one page of a kept prefix."""
 
 
 class FileReference(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,8 @@ from inlay.specs.stage import KvLayer
 
 KV_FORMAT_VERSION = 2
 KV_LAYOUT = "layer,kv,token,head,dim"
+PAGE = 16
+"""Tokens of one page of a kept prefix, and of a page in the name of what a hand-off carries."""
 KV_DTYPES = ("float32", "bfloat16", "float16", "int8")
 """What travels. int8 is followed, page by page, by one float32 scale for each head."""
 STORED = "stored"
