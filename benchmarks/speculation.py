@@ -223,6 +223,7 @@ def predicted(log: Path, acceptance: float, streams: int, lengths: tuple[int, ..
                 feed=0.0,
                 round_trip=target.overhead,
                 draft_trip=draft.overhead,
+                plain_trip=0.0,
             )
             found[f"{name}, {k}"] = gain(mode, acceptance, k, speeds)
     return found

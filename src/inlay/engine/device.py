@@ -25,6 +25,7 @@ from inlay.engine.pages import Edge, decode_record
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
 from inlay.engine.renewing import Renewer
+from inlay.engine.rounds import following
 from inlay.engine.runner import ExtendRunner, Runner
 from inlay.engine.sending import KV_FRAME, Sender
 from inlay.errors import InlayError, TransferError
@@ -185,6 +186,8 @@ class DeviceProcess:
         self._reserves: deque[tuple[str, Reserve]] = deque()
         self._flight: Submit | Draft | None = None
         self._begun = False  # whether the batch in flight has its hidden state, where it needs one, and runs
+        self._in_rounds = False  # whether it is a further round of one
+        self._interrupted: int | None = None
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
 
@@ -218,8 +221,9 @@ class DeviceProcess:
                 self._receiver.tick(monotonic())
 
     def _patience(self) -> float:
-        """How long to wait for news while there is work: not at all between the steps of a draft that runs when polled."""
-        return 0.0 if isinstance(self._flight, Draft) and self._begun and self._runner.immediate else POLL_SECONDS
+        """How long to wait for news while there is work: not at all between steps of which the next has run already."""
+        several = isinstance(self._flight, Draft) or self._in_rounds
+        return 0.0 if several and self._begun and self._runner.immediate else POLL_SECONDS
 
     def _advance(self) -> None:
         """Obey messages in order; a batch in flight is ended before the next message is looked at."""
@@ -231,6 +235,8 @@ class DeviceProcess:
                 if outcome is None:
                     return
                 self._end(self._flight, outcome)
+                if self._flight is not None:
+                    return  # its next round has begun
             if not self._messages:
                 return
             self._obey(self._messages.popleft())
@@ -255,7 +261,7 @@ class DeviceProcess:
 
     def _end(self, batch: Submit | Draft, outcome: BatchDone | DraftDone | BatchFailed) -> None:
         """The batch in flight is over: the piece after it and the engine are told, its new KV rows are sent on."""
-        ran, self._flight, self._begun = self._begun, None, False
+        ran, self._flight, self._begun, self._in_rounds = self._begun, None, False, False
         if isinstance(batch, Draft) or isinstance(outcome, DraftDone):
             self._report(outcome)
             return
@@ -268,10 +274,20 @@ class DeviceProcess:
                 self._neighbours.send(batch.batch, self._runner.hidden)
         except TransferError as error:
             self._neighbour_lost(error)
-        self._report(outcome)
+        again = self._next_round(batch, outcome)
+        self._report(outcome if again is None else msgspec.structs.replace(outcome, more=True))
         if isinstance(outcome, BatchDone):
             for row in batch.rows:
                 self._sender.row_done(row, SlotAddress(batch.capacity, row.slot))
+        if again is not None:
+            self._flight, self._begun, self._in_rounds = again, True, True
+            self._runner.submit(again)
+
+    def _next_round(self, batch: Submit, outcome: BatchDone | BatchFailed) -> Submit | None:
+        """What is left of a batch of several rounds; nothing once something else waits."""
+        if isinstance(outcome, BatchFailed) or self._messages or self._interrupted == batch.batch:
+            return None
+        return following(batch, outcome)
 
     def _idle(self) -> bool:
         return self._flight is None and not self._messages
@@ -382,6 +398,7 @@ class DeviceProcess:
             while (frame := self._engine.receive()) is not None:
                 message = self._decode_message(frame.header)
                 if isinstance(message, Interrupt):
+                    self._interrupted = message.batch
                     self._drafter.interrupt(message.batch)
                 else:
                     self._messages.append(message)

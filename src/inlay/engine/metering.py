@@ -106,7 +106,7 @@ class Metering:
         self._last_token[sequence] = now
 
     def _batch(self, runner: str, done: BatchDone) -> None:
-        phase, tokens = self._phases.pop(done.batch, ("unknown", 0))
+        phase, tokens = (self._phases.get if done.more else self._phases.pop)(done.batch, ("unknown", 0))
         label = self._labels[runner]
         self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens)
         self._meters.phase_seconds.labels(phase, label.device).observe(done.ended - done.started)

@@ -34,6 +34,8 @@ from inlay.specs.device import (
 from inlay.specs.schedule import Answered, Lost, RunnerFacts
 
 ENDED = "another part of its hand-off failed"
+ROUNDS = 16
+"""Decode steps in a row of a runner of one process. KV that comes from others and questions of life wait for their end."""
 
 
 class Region(NamedTuple):
@@ -80,6 +82,7 @@ def join_facts(runner: str, processes: Sequence[Ready], *, roles: tuple[str, ...
         pages=min(item.pages for item in processes),
         chunk=min([chunk, *(max(item.widths) for item in processes if item.widths)]),
         batches=tuple(sorted(common)),
+        rounds=ROUNDS if len(processes) == 1 else 1,
     )
 
 
@@ -188,6 +191,8 @@ class Replicas:
         batch = self._batches.get(message.batch)
         if batch is None:
             return []
+        if message.more:
+            return [Answered(runner, message)]
         batch.done[place] = message
         regions = self._regions[runner]
         if len(batch.done) < len(regions):

@@ -203,7 +203,7 @@ class Service:
             )
             self._loop.guidance.add(request.sequence, guide)
         self._loop.listen(choice.sequence, choice)
-        self._loop.feed(Arrived(request))
+        self._loop.feed(Arrived(msgspec.structs.replace(request, guided=matcher is not None)))
 
     async def _matcher(self, message: Generate) -> Matcher | None:
         """The grammar of the answer, compiled on a thread; None where any text will do. Raises RequestError."""

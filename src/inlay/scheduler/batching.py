@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inlay.scheduler.drafting import next_draft
 from inlay.scheduler.growing import compact, grow
+from inlay.scheduler.rounds import rounds_of, with_ends
 from inlay.scheduler.sequence import DECODE, PREFILL, Sequence
 from inlay.scheduler.slots import window
 from inlay.scheduler.state import InFlight, RunnerState, State
@@ -89,7 +90,9 @@ def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]],
     runner.last_capacity = capacity
     runner.window = first + count
     runner.held_until = None
-    commands.append(_submit(state, runner, DECODE, capacity, first, count, rows, flight))
+    rounds = rounds_of(state, runner, rows, capacity)
+    rows = with_ends(state, rows) if rounds > 1 else rows
+    commands.append(_submit(state, runner, DECODE, capacity, first, count, rows, flight, rounds=rounds))
 
 
 def _row(state: State, sequence: Sequence, index: int, capacity: int) -> Row:
@@ -119,11 +122,15 @@ def _submit(
     count: int,
     rows: list[Row],
     flight: dict[int, tuple[int, int]],
+    *,
+    rounds: int = 1,
 ) -> Command:
     batch = state.next_batch
     state.next_batch += 1
-    runner.flight = InFlight(batch=batch, phase=phase, rows=flight)
+    runner.flight = InFlight(batch=batch, phase=phase, rows=flight, rounds=rounds, changes=runner.changes)
     runner.last_phase = phase
     width = max([len(row.tokens) for row in rows])
-    message = Submit(batch=batch, phase=phase, capacity=capacity, first=first, count=count, width=width, rows=tuple(rows))
+    message = Submit(
+        batch=batch, phase=phase, capacity=capacity, first=first, count=count, width=width, rows=tuple(rows), rounds=rounds
+    )
     return Send(runner.name, message)

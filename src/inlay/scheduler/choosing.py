@@ -97,16 +97,18 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     capacity = sequence.slots[target.name].capacity if target.name in sequence.slots else target.facts.capacities[0]
     members = max(1, len(target.decoding.get(capacity, ())))
     pace, plain = target.pace, _speeds(target, None, members, capacity, 0, rows=0)
-    step = plain.plain + plain.round_trip
+    step = plain.plain + plain.plain_trip
     yield Choice(OFF, speculation.longest, 1.0, step)
     turned_out = pace.get(OFF, 1.0)
     if speculation.memory is not None:
         acceptance = speculation.acceptance_of(NGRAM, target.acceptance)
+        single = plain.plain + plain.round_trip  # a step without a guess is not one of several in a row either
+        alone = step / single
         for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, None, members, capacity, drafts, rows=0)
             share = speculation.coverage
-            found = 1.0 + share * (gain(NGRAM, acceptance, drafts, speeds) - 1.0)
-            seconds = step + share * (speeds.verify - speeds.plain)
+            found = alone + share * (gain(NGRAM, acceptance, drafts, speeds) - alone)
+            seconds = single + share * (speeds.verify - speeds.plain)
             yield Choice(NGRAM, drafts, found * turned_out / pace.get(NGRAM, 1.0), seconds)
     if drafter is None or not drafter.alive or drafter.late:
         return
@@ -144,7 +146,15 @@ def _speeds(target: RunnerState, drafter: RunnerState | None, members: int, capa
         trip = ours.overhead
         draft = ours.seconds(batch=rows, width=1, past=capacity)
         feed = ours.per_token * rows * drafts
-    return Speeds(plain=plain, verify=verify, draft=draft, feed=feed, round_trip=table.overhead, draft_trip=trip)
+    return Speeds(
+        plain=plain,
+        verify=verify,
+        draft=draft,
+        feed=feed,
+        round_trip=table.overhead,
+        draft_trip=trip,
+        plain_trip=0.0 if target.facts.rounds > 1 else table.overhead,
+    )
 
 
 def _without_times(state: State, target: RunnerState, speculation: Speculation) -> str:

@@ -6,6 +6,7 @@ from inlay.scheduler import admission, handoff, verifying
 from inlay.scheduler.batching import next_batch
 from inlay.scheduler.drafting import DRAFT, draft_failed, drafted, end
 from inlay.scheduler.keeping import keep
+from inlay.scheduler.rounds import interrupt_if_changed
 from inlay.scheduler.sequence import DECODE, PREFILL, WAITING, Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.specs.device import BatchDone, BatchFailed, DraftDone, KvArrived, KvFailed, RowResult
@@ -21,6 +22,8 @@ def step(state: State, event: Event, now: float) -> list[Command]:
     for runner in state.runners.values():
         if runner.flight is None:
             commands += next_batch(state, runner, now)
+        elif runner.flight.rounds > 1:
+            commands += interrupt_if_changed(runner)
     for runner in state.drafters:
         if runner.flight is None:  # a verify step that has just begun may be run ahead of
             commands += next_batch(state, runner, now)
@@ -57,7 +60,8 @@ def _batch_done(state: State, runner: RunnerState, done: BatchDone, now: float) 
     flight = runner.flight
     if flight is None or flight.batch != done.batch:
         return []
-    runner.flight = None
+    if not done.more:
+        runner.flight = None
     commands: list[Command] = []
     for result in done.results:
         sequence = state.sequences.get(result.sequence)

@@ -17,13 +17,16 @@ from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 @dataclass(slots=True)
 class InFlight:
     """The batch a runner works on: per sequence the attempt it belongs to and how many rows it adds, or the lines of a
-    draft batch, `stopped` where it was told to end early."""
+    draft batch, `stopped` where it was told to end early. One of several `rounds` was begun when the runner's `changes` were
+    so many."""
 
     batch: int
     phase: str
     rows: dict[int, tuple[int, int]]
     lines: list[Line] = field(default_factory=list)
     stopped: bool = False
+    rounds: int = 1
+    changes: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +36,7 @@ class RunnerState:
     `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
     `held_until` when a runner that waits for drafts goes on without them; `acceptance` what sequences to come may expect of
     a draft runner's guesses, or on other runners of guesses from their own text; `pace` by mode how much longer verify steps
-    took than predicted.
+    took than predicted; `changes` how often a sequence came, began to decode or went.
     """
 
     facts: RunnerFacts
@@ -52,6 +55,7 @@ class RunnerState:
     last_phase: str = "decode"
     last_capacity: int = 0
     window: int = 0
+    changes: int = 0
 
     @property
     def name(self) -> str:
@@ -69,10 +73,12 @@ class RunnerState:
             raise ValueError(f"no slot of {self.name} holds {rows} rows; admission must have let this sequence wait")
         slot = sequence.slots[self.name] = self.pool.take(capacity)
         self.holders[sequence.number] = sequence
+        self.changes += 1
         return slot
 
     def release(self, sequence: Sequence) -> None:
         """Take everything of the sequence away from this runner; idempotent."""
+        self.changes += 1
         slot = sequence.slots.pop(self.name, None)
         if slot is not None:
             self.pool.give(slot)
@@ -85,6 +91,7 @@ class RunnerState:
         """From now on the sequence takes part in decode batches of its capacity."""
         slot = sequence.slots[self.name]
         self.decoding.setdefault(slot.capacity, {})[sequence.number] = sequence
+        self.changes += 1
 
 
 @dataclass(slots=True, eq=False)

@@ -130,6 +130,8 @@ def judged(state: State, sequence: Sequence, sampled: int, now: float) -> list[C
         speculation.outcomes = 0.95 * speculation.outcomes + 1.0
         speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)
     choose(state, sequence, now)
+    if speculation.mode != settled:
+        state.runners[sequence.decode].changes += 1
     if speculation.drafter is None:
         return []
     return interrupt_if_moot(state.runners[speculation.drafter])

@@ -49,6 +49,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `targets` are tokens whose log-probabilities are wanted, the i-th after the row's i-th token, each with the
     `target_top` likeliest tokens at its place.
 
+    `ends` are tokens after which the rounds of its batch end.
+
     `pages` is the row's block table on a runner of the ability "paged": page ids in order, as many as its past and its new
     tokens need. `slot` then only tells sequences apart.
     """
@@ -67,6 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     history: History | None = None
     targets: tuple[int, ...] = ()
     target_top: int = 0
+    ends: tuple[int, ...] = ()
     pages: tuple[int, ...] = ()
 
 
@@ -75,6 +78,9 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
 
     Rows are homogeneous in bucket; shorter ones are padded on the right to `width` tokens by the runner. A paged runner takes
     any rows together, whatever their widths and lengths, and looks at them only.
+
+    With `rounds` the batch is run so many times, each row fed with the token it sampled last, and each time answered. It ends
+    earlier after a row's end token, when it is interrupted, and when another message waits.
     """
 
     batch: int
@@ -84,6 +90,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     count: int
     width: int
     rows: tuple[Row, ...]
+    rounds: int = 1
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True, tag="move"):
@@ -141,7 +148,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, tag="draft"):
 
 
 class Interrupt(msgspec.Struct, frozen=True, kw_only=True, tag="interrupt"):
-    """End a draft batch after the step in progress: it answers with what it has."""
+    """End a draft batch, or the rounds of a batch, after the step in progress: it answers with what it has."""
 
     batch: int
 
@@ -251,13 +258,14 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """A batch ended. Times are of the monotonic clock of the host; `prompt_tokens` is the runner's own count.
 
-    Results of a process whose layers do not end the model hold no tokens."""
+    Results of a process whose layers do not end the model hold no tokens. `more`: another round of it has begun."""
 
     batch: int
     results: tuple[RowResult, ...]
     started: float
     ended: float
     prompt_tokens: int
+    more: bool = False
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

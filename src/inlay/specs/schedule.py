@@ -14,7 +14,8 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the scheduler knows of one runner. `chunk` is the widest prompt piece it is given at once;
     `batches` are the only batch sizes it runs (empty = any). It takes at most `slots` sequences at once; `rooms` says how
     many slots each capacity has (empty = `slots` each). `pages` pages of `page` tokens keep prefixes (0 = none). `device` is
-    where it runs, `kv_bytes` what one token's KV takes, `table` how long its batches take, where that is known."""
+    where it runs, `kv_bytes` what one token's KV takes, `table` how long its batches take, where that is known. It decodes up
+    to `rounds` steps in a row without being told."""
 
     runner: str
     epoch: int
@@ -29,6 +30,7 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     kv_bytes: int = 0
     table: LatencyTable | None = None
+    rounds: int = 1
 
 
 class SchedulerSetup(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,8 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     served first and may take the slots of a lower one; among equals tenants share. Kept prefixes are never shared between
     tenants. `speculation` is one of MODES, "auto" that of the deployment; `draft` names the draft runner it must use, `drafts`
     how many tokens are drafted at most (0 = as the deployment says).
-    `whole` is for prompts whose every row is wanted for itself: no kept prefix stands in for any of it.
+    `whole` is for prompts whose every row is wanted for itself: no kept prefix stands in for any of it. `guided`: something
+    outside must see each token before the next one is sampled.
     """
 
     sequence: int
@@ -69,6 +72,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     draft: str | None = None
     drafts: int = 0
     whole: bool = False
+    guided: bool = False
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):

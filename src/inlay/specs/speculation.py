@@ -35,7 +35,8 @@ class SpeculationSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 class Speeds(NamedTuple):
     """What a choice is made from, in seconds: a plain step, a verify step of k drafts, one draft token and the feeding
-    before it, and the messages to the target and back, and to the draft runner and back."""
+    before it, and the messages to the target and back, to the draft runner and back, and around a plain step (0 where the
+    target decodes several in a row)."""
 
     plain: float
     verify: float
@@ -43,6 +44,7 @@ class Speeds(NamedTuple):
     feed: float
     round_trip: float
     draft_trip: float
+    plain_trip: float
 
 
 def expected_tokens(acceptance: float, drafts: int) -> float:
@@ -57,7 +59,7 @@ def gain(mode: str, acceptance: float, drafts: int, speeds: Speeds, *, hit: floa
     (enumerated); where it is not known yet, that of a cache that always holds the right correction but for one in seven."""
     tau = expected_tokens(acceptance, drafts)
     drafting = speeds.feed + drafts * speeds.draft + speeds.draft_trip
-    plain = speeds.plain + speeds.round_trip
+    plain = speeds.plain + speeds.plain_trip
     if mode == OFF:
         return 1.0
     if mode == NGRAM:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import msgspec
+
+from inlay.engine.rounds import following
 from inlay.scheduler import State, step
 from inlay.specs.device import (
     AbortTransfer,
@@ -109,6 +112,7 @@ class World:
     wakes: list[float] = field(default_factory=list)
     interrupted: set[tuple[str, int]] = field(default_factory=set)
     drafted: int = 0
+    rounds: int = 0
     agreement: float = 0.7
     sequences: int = 0
     cached: int = 0
@@ -246,6 +250,12 @@ class World:
             sampled = verdict(content, row) if row.sample is not None and self.samples(runner) else ()
             results.append(RowResult(sequence=row.sequence, sampled=sampled))
         done = BatchDone(batch=batch.batch, results=tuple(results), started=self.now, ended=self.now, prompt_tokens=0)
+        waits = any(to == runner for to, _ in self.pending) or (runner, batch.batch) in self.interrupted
+        again = None if waits else following(batch, done)
+        if again is not None:
+            self.rounds += 1
+            self.pending.insert(0, (runner, again))
+            done = msgspec.structs.replace(done, more=True)
         self.answer(runner, done)
 
     def draft(self, runner: str, batch: Draft) -> None:

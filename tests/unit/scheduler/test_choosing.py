@@ -122,7 +122,7 @@ def test_it_comes_back_when_drafts_are_good_again() -> None:
 def test_the_formulas_agree_with_a_simulation() -> None:
     """Rounds drawn token by token; free-running counts the guessed bonus as one more draft that must come true."""
     rng, a, k = random.Random(1), 0.8, 4
-    speeds = Speeds(plain=1.0, verify=1.2, draft=0.15, feed=0.0, round_trip=0.1, draft_trip=0.05)
+    speeds = Speeds(plain=1.0, verify=1.2, draft=0.15, feed=0.0, round_trip=0.1, draft_trip=0.05, plain_trip=0.1)
     for mode in (SYNCHRONOUS, FREE):
         seconds = tokens = 0.0
         ahead = False
@@ -141,7 +141,7 @@ def test_the_formulas_agree_with_a_simulation() -> None:
 def test_expected_tokens_and_the_gain_of_nothing() -> None:
     assert expected_tokens(0.8, 4) == pytest.approx(3.3616)
     assert expected_tokens(1.0, 4) == 5.0
-    free = Speeds(plain=1.0, verify=1.0, draft=0.0, feed=0.0, round_trip=0.0, draft_trip=0.0)
+    free = Speeds(plain=1.0, verify=1.0, draft=0.0, feed=0.0, round_trip=0.0, draft_trip=0.0, plain_trip=0.0)
     assert gain(OFF, 0.9, 4, free) == 1.0 and gain(NGRAM, 0.0, 4, free) == 1.0 < WORTH_WHILE
     with pytest.raises(ValueError, match="mode is 'auto'"):
         gain("auto", 0.5, 2, free)

@@ -17,7 +17,7 @@ from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 
 def facts(name: str = "a", roles: tuple[str, ...] = ("prefill", "decode"), *, pages: int = 0, rooms=(4, 2, 1)) -> RunnerFacts:
     return RunnerFacts(
-        runner=name, epoch=1, roles=roles, capacities=(16, 48, 96), slots=6, chunk=7, rooms=rooms, page=8, pages=pages
+        runner=name, epoch=1, roles=roles, capacities=(16, 48, 96), slots=6, chunk=7, rooms=rooms, page=8, pages=pages, rounds=5
     )
 
 

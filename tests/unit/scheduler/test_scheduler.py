@@ -20,8 +20,12 @@ from inlay.specs.schedule import Fail, Finish, RunnerFacts, SchedulerSetup
 CAPACITIES = (16, 48, 96)
 
 
-def facts(name: str, roles: tuple[str, ...], *, slots: int = 4, chunk: int = 7, batches: tuple[int, ...] = ()) -> RunnerFacts:
-    return RunnerFacts(runner=name, epoch=1, roles=roles, capacities=CAPACITIES, slots=slots, chunk=chunk, batches=batches)
+def facts(
+    name: str, roles: tuple[str, ...], *, slots: int = 4, chunk: int = 7, batches: tuple[int, ...] = (), rounds: int = 5
+) -> RunnerFacts:
+    return RunnerFacts(
+        runner=name, epoch=1, roles=roles, capacities=CAPACITIES, slots=slots, chunk=chunk, batches=batches, rounds=rounds
+    )
 
 
 def alone(**options: object) -> tuple[RunnerFacts, ...]:

@@ -23,7 +23,7 @@ MODES = (SYNCHRONOUS, FREE, ENUMERATED)
 
 def facts(name: str, *roles: str, slots: int = 4, **options: object) -> RunnerFacts:
     values = {"capacities": (24, 48, 96), "chunk": 9, **options}
-    return RunnerFacts(runner=name, epoch=1, roles=roles, slots=slots, **values)  # type: ignore[arg-type]
+    return RunnerFacts(runner=name, epoch=1, roles=roles, slots=slots, rounds=5, **values)  # type: ignore[arg-type]
 
 
 def world(

@@ -1,0 +1,54 @@
+"""Decode steps that a runner takes one after another without being told: how many, and when it is told to stop.
+
+So the next step begins while the scheduler still takes in the last one. Only where nothing has to be decided in between: all
+that decode there take part, none is guided, drafts or takes a hand-off in, and no prompt waits.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from inlay.scheduler.sequence import Sequence
+from inlay.scheduler.state import RunnerState, State
+from inlay.specs.device import Interrupt, Row
+from inlay.specs.schedule import Command, Send
+from inlay.specs.speculation import OFF
+
+
+def rounds_of(state: State, runner: RunnerState, rows: list[Row], capacity: int) -> int:
+    """How many times a decode batch of these rows may run in a row."""
+    most = runner.facts.rounds
+    if most <= 1 or runner.prefilling or len(rows) < sum(len(items) for items in runner.decoding.values()):
+        return 1
+    if any(state.sequences[number].decode == runner.name for number in state.handoffs.values()):
+        return 1
+    for row in rows:
+        sequence = state.sequences[row.sequence]
+        if not _is_plain(sequence):
+            return 1
+        request = sequence.request
+        room = min(capacity - row.past_length, state.setup.context - len(sequence.tokens))
+        most = min(most, request.max_tokens - sequence.generated, room)
+    return max(1, most)
+
+
+def with_ends(state: State, rows: list[Row]) -> list[Row]:
+    """The rows with the tokens that end their sequences."""
+    found = [(row, state.sequences[row.sequence].request.stop_tokens) for row in rows]
+    return [msgspec.structs.replace(row, ends=ends) if ends else row for row, ends in found]
+
+
+def interrupt_if_changed(runner: RunnerState) -> list[Command]:
+    """Stop the rounds under way where a sequence came, went or began to draft since they began."""
+    flight = runner.flight
+    if flight is None or flight.rounds == 1 or flight.stopped:
+        return []
+    if flight.changes == runner.changes and not runner.prefilling:
+        return []
+    flight.stopped = True
+    return [Send(runner.name, Interrupt(batch=flight.batch))]
+
+
+def _is_plain(sequence: Sequence) -> bool:
+    request, speculation = sequence.request, sequence.speculation
+    return not request.guided and not request.sampling.looks_back and (speculation is None or speculation.mode == OFF)
