@@ -103,7 +103,9 @@ class ServedContestant:
 
     async def _ask(self, prompt: tuple[int, ...], new_tokens: int, logprobs: int = -1) -> tuple[float, float, list[Any]]:
         """When the first and the last token came, and the tokens, with log-probabilities where asked for."""
-        parameters = GenerationParameters(max_tokens=new_tokens, temperature=0.0, ignore_eos=True, logprobs=logprobs)
+        parameters = GenerationParameters(
+            max_tokens=new_tokens, temperature=0.0, ignore_eos=True, logprobs=logprobs, speculation="off"
+        )
         tokens: list[Any] = []
         first = last = 0.0
         async for event in self._client.generate(Generate(call=0, tokens=prompt, parameters=parameters)):

@@ -25,7 +25,7 @@ from inlay.engine.pages import Edge, decode_record
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
 from inlay.engine.renewing import Renewer
-from inlay.engine.rounds import following
+from inlay.engine.rounds import Unsaid, following
 from inlay.engine.runner import ExtendRunner, Runner
 from inlay.engine.sending import KV_FRAME, Sender
 from inlay.errors import InlayError, TransferError
@@ -188,6 +188,7 @@ class DeviceProcess:
         self._begun = False  # whether the batch in flight has its hidden state, where it needs one, and runs
         self._in_rounds = False  # whether it is a further round of one
         self._interrupted: int | None = None
+        self._unsaid = Unsaid()
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
 
@@ -275,13 +276,24 @@ class DeviceProcess:
         except TransferError as error:
             self._neighbour_lost(error)
         again = self._next_round(batch, outcome)
-        self._report(outcome if again is None else msgspec.structs.replace(outcome, more=True))
+        self._report_round(outcome, more=again is not None)
         if isinstance(outcome, BatchDone):
             for row in batch.rows:
                 self._sender.row_done(row, SlotAddress(batch.capacity, row.slot))
         if again is not None:
             self._flight, self._begun, self._in_rounds = again, True, True
             self._runner.submit(again)
+
+    def _report_round(self, outcome: BatchDone | BatchFailed, *, more: bool) -> None:
+        if isinstance(outcome, BatchDone):
+            report = self._unsaid.take(outcome, more=more)
+            if report is not None:
+                self._report(report)
+            return
+        held = self._unsaid.give(more=True)
+        if held is not None:
+            self._report(held)
+        self._report(outcome)
 
     def _next_round(self, batch: Submit, outcome: BatchDone | BatchFailed) -> Submit | None:
         """What is left of a batch of several rounds; nothing once something else waits."""

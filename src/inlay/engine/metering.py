@@ -108,8 +108,10 @@ class Metering:
     def _batch(self, runner: str, done: BatchDone) -> None:
         phase, tokens = (self._phases.get if done.more else self._phases.pop)(done.batch, ("unknown", 0))
         label = self._labels[runner]
-        self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens)
-        self._meters.phase_seconds.labels(phase, label.device).observe(done.ended - done.started)
+        self._meters.tokens.labels(phase, label.framework, label.device).inc(tokens * done.steps)
+        seconds = self._meters.phase_seconds.labels(phase, label.device)
+        for _ in range(done.steps):
+            seconds.observe((done.ended - done.started) / done.steps)
 
     def _judged(self, done: BatchDone) -> None:
         """A row that was given drafts answers with those that were kept and one token more."""

@@ -41,7 +41,7 @@ from inlay.specs.generation import (
     Tokens,
 )
 from inlay.specs.schedule import Arrived, Cancelled, RunnerFacts, SequenceRequest
-from inlay.transport import read_frame, shake_hands_async, write_frame
+from inlay.transport import FrameWriter, read_frame, shake_hands_async
 
 CLIENT_FRAME = 1
 MANY_CHARACTERS = 10_000
@@ -92,6 +92,7 @@ class Service:
         """One client from handshake to hang-up; its unfinished calls end with it. What takes long to begin holds nobody up."""
         calls: dict[int, Call] = {}
         starting: dict[int, asyncio.Task[None]] = {}
+        answers = FrameWriter(writer)
         decode = msgspec.msgpack.Decoder(ClientToEngine).decode
         try:
             await shake_hands_async(reader, writer, key=self._key, name="engine", connects=False)
@@ -101,11 +102,11 @@ class Service:
                 if isinstance(message, Cancel) and message.call in starting:
                     starting.pop(message.call).cancel()
                 elif isinstance(message, Generate) and _takes_long(message):
-                    task = asyncio.create_task(self._take(message, calls, writer))
+                    task = asyncio.create_task(self._take(message, calls, answers))
                     starting[message.call] = task
                     task.add_done_callback(partial(_started, starting, message.call, writer))
                 else:
-                    await self._take(message, calls, writer)
+                    await self._take(message, calls, answers)
         except (TransferError, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             log.debug("a client has gone: %s", error)
         finally:
@@ -113,14 +114,14 @@ class Service:
                 task.cancel()
             for call in list(calls.values()):
                 call.abandon()
+            answers.flush()
             writer.close()
 
-    async def _take(self, message: ClientToEngine, calls: dict[int, Call], writer: asyncio.StreamWriter) -> None:
+    async def _take(self, message: ClientToEngine, calls: dict[int, Call], answers: FrameWriter) -> None:
         def reply(answer: EngineToClient) -> None:
             if isinstance(answer, Finished | Failed):
                 calls.pop(answer.call, None)
-            if not writer.is_closing():
-                write_frame(writer, CLIENT_FRAME, msgspec.msgpack.encode(answer))
+            answers.write(CLIENT_FRAME, msgspec.msgpack.encode(answer))
 
         try:
             match message:

@@ -48,15 +48,15 @@ class Choice(NamedTuple):
     seconds: float = 0.0
 
 
-def choose(state: State, sequence: Sequence, now: float) -> None:
-    """Set how the sequence speculates from now on, where that is left to the scheduler, from what its last step took too."""
+def choose(state: State, sequence: Sequence, now: float, *, steps: int = 1) -> None:
+    """Set how the sequence speculates from now on, where that is left to the scheduler, from what its last steps took too."""
     speculation = sequence.speculation
     if speculation is None or speculation.asked != AUTO:
         return
     target = state.runners[sequence.decode]
     if speculation.expected > 0.0 and speculation.began > 0.0:
         factor = target.pace.get(speculation.mode, 1.0)
-        seen = min(now - speculation.began, OUTLIER * factor * speculation.expected)
+        seen = min((now - speculation.began) / steps, OUTLIER * factor * speculation.expected)
         target.pace[speculation.mode] = corrected(factor, predicted=speculation.expected, seen=seen, weight=LEARN)
     speculation.began = now
     if target.facts.table is None:

@@ -129,7 +129,7 @@ def judged(state: State, sequence: Sequence, sampled: int, now: float) -> list[C
     if settled in (FREE, ENUMERATED) and sent >= 0:
         speculation.outcomes = 0.95 * speculation.outcomes + 1.0
         speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)
-    choose(state, sequence, now)
+    choose(state, sequence, now, steps=sampled if settled == OFF else 1)
     if speculation.mode != settled:
         state.runners[sequence.decode].changes += 1
     if speculation.drafter is None:

@@ -79,7 +79,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
     Rows are homogeneous in bucket; shorter ones are padded on the right to `width` tokens by the runner. A paged runner takes
     any rows together, whatever their widths and lengths, and looks at them only.
 
-    With `rounds` the batch is run so many times, each row fed with the token it sampled last, and each time answered. It ends
+    With `rounds` the batch is run so many times, each row fed with the token it sampled last, and answered as it goes. It ends
     earlier after a row's end token, when it is interrupted, and when another message waits.
     """
 
@@ -258,7 +258,8 @@ class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     """A batch ended. Times are of the monotonic clock of the host; `prompt_tokens` is the runner's own count.
 
-    Results of a process whose layers do not end the model hold no tokens. `more`: another round of it has begun."""
+    Results of a process whose layers do not end the model hold no tokens. `more`: another round of it has begun. Quick
+    rounds are reported several at once: `steps` says how many, a row's tokens are those of all of them."""
 
     batch: int
     results: tuple[RowResult, ...]
@@ -266,6 +267,7 @@ class BatchDone(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     ended: float
     prompt_tokens: int
     more: bool = False
+    steps: int = 1
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

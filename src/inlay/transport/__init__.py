@@ -7,7 +7,7 @@ from inlay.transport.door import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival,
 from inlay.transport.handshake import create_key, shake_hands, shake_hands_async
 from inlay.transport.locked import LockedChannel
 from inlay.transport.memory import SharedChannel, accept, offer
-from inlay.transport.stream import StreamChannel, read_frame, write_frame
+from inlay.transport.stream import FrameWriter, StreamChannel, read_frame, write_frame
 from inlay.transport.tensors import NamedArray, RunFailed, TensorAssembler, TensorSender
 from inlay.transport.tls import Tls
 
@@ -21,6 +21,7 @@ __all__ = [
     "Channel",
     "Door",
     "Frame",
+    "FrameWriter",
     "LockedChannel",
     "NamedArray",
     "RunFailed",

@@ -210,6 +210,26 @@ def write_frame(writer: asyncio.StreamWriter, kind: int, header: bytes, payload:
     writer.writelines([prefix, header, *views, TRAILER.pack(header_crc(header))])
 
 
+class FrameWriter:
+    """Frames without payload to one asyncio stream: those of one turn of the event loop leave together, in order."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._waiting: list[bytes] = []
+
+    def write(self, kind: int, header: bytes) -> None:
+        """Queue one frame; one for a stream that is closing is dropped."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting += (encode_prefix(Prefix(kind, len(header), 0)), header, TRAILER.pack(header_crc(header)))
+
+    def flush(self) -> None:
+        """Hand over what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._writer.is_closing():
+            self._writer.write(b"".join(waiting))
+
+
 async def _read(reader: asyncio.StreamReader, count: int, *, first: bool = False) -> bytes:
     try:
         return await reader.readexactly(count)
