@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from inlay.engine.rounds import REPORT_SECONDS, Unsaid
 from inlay.specs.device import BatchDone, RowResult
 from inlay.specs.sampling import SampledToken
@@ -28,7 +30,7 @@ def test_quick_rounds_are_reported_together_and_in_order() -> None:
     for row, sequence in enumerate((0, 100)):
         tokens = [item.token for report in said for item in report.results[row].sampled]
         assert tokens == [sequence + i for i in range(10)] and said[0].results[row].sequence == sequence
-    assert all(a.ended == b.started for a, b in zip(said, said[1:], strict=False))
+    assert all(a.ended == b.started for a, b in pairwise(said))
     assert unsaid.give(more=True) is None
 
 
