@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from inlay.cli import bench, compile, conform, devices, explain, generate, run, serve, timeline
+from inlay.cli import bench, chips, compile, conform, devices, explain, generate, run, serve, timeline
 from inlay.errors import InlayError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("bench")(bench.bench)
+app.command("chips")(chips.list_chips)
 app.command("devices")(devices.devices)
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)
