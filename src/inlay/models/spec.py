@@ -81,23 +81,23 @@ def read_model(folder: str | Path) -> ModelSpec:
     generation = read_json(path, "generation_config.json") or {}
     _refuse_foreign(path, config)
     architecture = _architecture(path, config)
-    hidden, heads = _count(path, config, "hidden"), _count(path, config, "heads")
-    window, layer_types = _attention(config, _count(path, config, "layers"), path)
+    hidden, heads = positive(path, config, "hidden"), positive(path, config, "heads")
+    window, layer_types = attention_kinds(config, positive(path, config, "layers"), path)
     theta, scaling = _rope(config)
     end = generation.get("eos_token_id")
     return ModelSpec(
         folder=path,
         model_type=str(config.get("model_type", "")),
         architecture=architecture,
-        vocabulary=_count(path, config, "vocabulary"),
+        vocabulary=positive(path, config, "vocabulary"),
         hidden=hidden,
         layers=len(layer_types),
         heads=heads,
-        kv_heads=_count(path, config, "kv_heads", default=1 if config.get("multi_query") is True else heads),
-        head_dim=_count(path, config, "head_dim", default=hidden // heads),
-        intermediate=_count(path, config, "intermediate", default=0),
-        context=_context(_count(path, config, "context"), str(config.get("model_type", "")), scaling),
-        tied=_tied(config, str(config.get("model_type", ""))),
+        kv_heads=positive(path, config, "kv_heads", default=1 if config.get("multi_query") is True else heads),
+        head_dim=positive(path, config, "head_dim", default=hidden // heads),
+        intermediate=positive(path, config, "intermediate", default=0),
+        context=_context(positive(path, config, "context"), str(config.get("model_type", "")), scaling),
+        tied=ties_embeddings(config, str(config.get("model_type", ""))),
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."),
         layer_types=layer_types,
         sliding_window=window,
@@ -147,7 +147,7 @@ def _architecture(path: Path, config: dict[str, Any]) -> str:
     return names[0]
 
 
-def _count(path: Path, config: dict[str, Any], fact: str, *, default: int | None = None) -> int:
+def positive(path: Path, config: dict[str, Any], fact: str, *, default: int | None = None) -> int:
     """A positive whole number under any of its names."""
     for name in _NAMES[fact]:
         value = config.get(name)
@@ -166,7 +166,7 @@ def _count(path: Path, config: dict[str, Any], fact: str, *, default: int | None
     )
 
 
-def _tied(config: dict[str, Any], model_type: str) -> bool:
+def ties_embeddings(config: dict[str, Any], model_type: str) -> bool:
     """Whether input and output embeddings are one; some families tie them without saying so."""
     value = config.get("tie_word_embeddings")
     return (
@@ -176,7 +176,7 @@ def _tied(config: dict[str, Any], model_type: str) -> bool:
     )
 
 
-def _attention(config: dict[str, Any], layers: int, path: Path) -> tuple[int | None, tuple[str, ...]]:
+def attention_kinds(config: dict[str, Any], layers: int, path: Path) -> tuple[int | None, tuple[str, ...]]:
     """The window and each layer's kind."""
     window = config.get("sliding_window") if config.get("use_sliding_window") is not False else None
     if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
