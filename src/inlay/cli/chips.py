@@ -8,7 +8,9 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from inlay.api.chips import DataSheet, Figure, chips
@@ -38,28 +40,27 @@ def list_chips(
         console = Console()
         console.print(_list(found.sheets))
         console.print(
-            "~ rests on an assumption; data sheets are the vendor's word; `inlay chips NAME` gives sources", highlight=False
+            "bf16, fp8, fp4: dense TFLOPS, as the vendor says. ~ rests on an assumption. `inlay chips NAME` gives sources.",
+            highlight=False,
         )
 
 
 def _list(sheets: tuple[DataSheet, ...]) -> Table:
-    table = Table()
-    for column in ("chip", "vendor", "kind", "memories, fastest first", "bf16", "fp8", "fp4", "power", "$/h", "purchase"):
-        table.add_column(column)
+    """As wide as a terminal of 80 columns: what is longer is `inlay chips NAME`'s matter."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("chip", "memory", "bf16", "fp8", "fp4", "W", "$/h"):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("chip", "memory") else "right")
     for sheet in sheets:
         hours = [figure for name, figure in sheet.prices.stated().items() if name.startswith("hour")]
         table.add_row(
             sheet.name,
-            sheet.vendor,
-            sheet.kind,
             "\n".join(
-                _marked(memory.size, _bytes) + (f" at {_marked(memory.bandwidth, _rate)}" if memory.bandwidth else "")
+                _marked(memory.size, _bytes) + (f", {_marked(memory.bandwidth, _rate)}" if memory.bandwidth else "")
                 for memory in sheet.tiers
             ),
-            *(_marked(sheet.peaks.get(form), format_operations) for form in ("bf16", "fp8", "fp4")),
-            _marked(sheet.power, _watts),
+            *(_marked(sheet.peaks.get(form), _tera) for form in ("bf16", "fp8", "fp4")),
+            _marked(sheet.power, lambda watts: f"{watts:.0f}"),
             _hourly(hours) if sheet.has_price else "free",
-            _marked(sheet.prices.purchase, _dollars),
         )
     return table
 
@@ -69,13 +70,18 @@ def _show(sheet: DataSheet) -> None:
     about = [sheet.title, sheet.vendor, sheet.kind]
     if sheet.aliases:
         about.append(f"also called {', '.join(sheet.aliases)}")
-    table = Table(title=f"{sheet.name}: {'; '.join(about)}", title_justify="left")
-    for column in ("figure", "value", "grade", "confidence", "date", "source", "note"):
-        table.add_column(column, overflow="fold")
+    console.print(f"{sheet.name}: {'; '.join(about)}", highlight=False)
+    sources = list(dict.fromkeys(figure.source for figure in sheet.figures().values()))
+    paths = max(map(len, sheet.figures()))
+    values = max(len(_value(path, figure)) for path, figure in sheet.figures().items())
     for path, figure in sheet.figures().items():
         confidence = ASSUMED if figure.is_assumption else figure.confidence
-        table.add_row(path, _value(path, figure), figure.grade, confidence, figure.date, figure.source, figure.note)
-    console.print(table)
+        about_it = f"{figure.grade}, {confidence}, {figure.date} ({sources.index(figure.source) + 1})"
+        console.print(f"  {path:<{paths}}  {_value(path, figure):>{values}}  {about_it}", highlight=False)
+        if figure.note:
+            console.print(Padding(figure.note, (0, 0, 0, 6)), highlight=False)
+    for number, source in enumerate(sources, 1):
+        console.print(f"({number}) {source}", highlight=False)
     if sheet.link.fabric:
         console.print(
             f"link: {sheet.link.fabric}, {sheet.link.domain} chips in a domain; one direction per chip", highlight=False
@@ -108,11 +114,15 @@ def _marked(figure: Figure | None, show: Callable[[float], str]) -> str:
 
 def _bytes(size: float) -> str:
     """Chips are sold in multiples of 1000, unlike what processes use."""
-    return f"{size / 1e9:g} GB" if size >= 1e9 else f"{size / 1e6:g} MB"
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:g} MB"
 
 
 def _rate(rate: float) -> str:
-    return f"{rate / 1e12:g} TB/s" if rate >= 1e13 else f"{rate / 1e9:g} GB/s"
+    return f"{rate / 1e12:.3g} TB/s" if rate >= 1e12 else f"{rate / 1e9:g} GB/s"
+
+
+def _tera(rate: float) -> str:
+    return f"{rate / 1e12:.0f}"
 
 
 def _watts(watts: float) -> str:
@@ -128,4 +138,4 @@ def _hourly(figures: list[Figure]) -> str:
         return ""
     low, high = min(figure.low for figure in figures), max(figure.high for figure in figures)
     mark = "~" if any(figure.is_assumption for figure in figures) else ""
-    return f"{mark}{low:.2f}" if low == high else f"{mark}{low:.2f} to {high:.2f}"
+    return f"{mark}{low:.2f}" if low == high else f"{mark}{low:.2f}-{high:.2f}"
