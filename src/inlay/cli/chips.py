@@ -8,7 +8,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -47,7 +46,7 @@ def list_chips(
 
 def _list(sheets: tuple[DataSheet, ...]) -> Table:
     """As wide as a terminal of 80 columns: what is longer is `inlay chips NAME`'s matter."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("chip", "memory", "bf16", "fp8", "fp4", "W", "$/h"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("chip", "memory") else "right")
     for sheet in sheets:
