@@ -46,7 +46,7 @@ def list_chips(
 
 def _list(sheets: tuple[DataSheet, ...]) -> Table:
     """As wide as a terminal of 80 columns: what is longer is `inlay chips NAME`'s matter."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("chip", "memory", "bf16", "fp8", "fp4", "W", "$/h"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("chip", "memory") else "right")
     for sheet in sheets:
