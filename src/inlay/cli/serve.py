@@ -91,14 +91,14 @@ def _announce(running: Running, description: Description, url: str, *, as_json: 
         print(json.dumps(fact), flush=True)
         return
     table = Table(title=f"{description.model}, context {description.context}", title_justify="left")
-    for column in ("stage", "layers", "device", "framework", "precision", "process"):
+    for column in ("stage", "layers", "device", "framework", "precision", "runner", "process"):
         table.add_column(column)
     for runner in description.runners:
         for region in runner.regions:
             layers = f"{region.layers[0]}-{region.layers[1] - 1}"
             precision = precision_name(Precision(**region.precision))
             framework = f"{region.framework} {region.version}"
-            table.add_row("+".join(runner.roles), layers, region.device, framework, precision, str(region.pid))
+            table.add_row("+".join(runner.roles), layers, region.device, framework, precision, region.runner, str(region.pid))
     Console(stderr=True).print(table)
     body = json.dumps(
         {"model": description.model, "messages": [{"role": "user", "content": "What does os.path.join do?"}], "stream": True}
@@ -116,6 +116,7 @@ def deployment_facts(deployment: Deployment) -> list[dict[str, object]]:
             "roles": role.roles,
             "places": [str(region.place) for region in role.regions],
             "layers": [region.layers for region in role.regions],
+            "runners": [region.runner for region in role.regions],
         }
         for role in deployment.roles
     ]

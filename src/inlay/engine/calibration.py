@@ -72,12 +72,15 @@ def _sizes(facts: RunnerFacts) -> list[tuple[int, int, int]]:
         (1, 1, large),
         (many, 1, large),
     ]
+    if facts.paged:
+        return [size for size in dict.fromkeys(sizes) if size[0] * -(-size[2] // facts.page) <= facts.pages]
     rooms = dict(zip(facts.capacities, facts.rooms or (facts.slots,) * len(facts.capacities), strict=True))
     return [size for size in dict.fromkeys(sizes) if size[0] <= rooms[size[2]]]
 
 
 def _batch(facts: RunnerFacts, number: int, batch: int, width: int, capacity: int) -> Submit | Draft:
-    """A batch of made-up tokens over whatever lies in the slots; what it writes there is never valid."""
+    """A batch of made-up tokens over whatever lies in the slots or pages; what it writes there is never valid. A slot is read
+    whole, pages as far as the past goes, which is then to the end of the capacity."""
     past = max(0, capacity - width - DRAFT_STEPS) // 2
     if "draft" in facts.roles:
         drafted = tuple(
@@ -86,8 +89,18 @@ def _batch(facts: RunnerFacts, number: int, batch: int, width: int, capacity: in
         )
         return Draft(batch=number, capacity=capacity, first=0, count=batch, rows=drafted)
     drafts = width - 1 if 1 < width <= 8 and not facts.batches else 0
+    pages = -(-capacity // facts.page) if facts.paged else 0
     rows = tuple(
-        Row(sequence=-1 - i, slot=i, tokens=(i,) * width, past_length=past, sample=GREEDY, drafts=drafts) for i in range(batch)
+        Row(
+            sequence=-1 - i,
+            slot=i,
+            tokens=(i,) * width,
+            past_length=capacity - width if pages else past,
+            sample=GREEDY,
+            drafts=drafts,
+            pages=tuple(range(i * pages, (i + 1) * pages)),
+        )
+        for i in range(batch)
     )
     return Submit(batch=number, phase="measure", capacity=capacity, first=0, count=batch, width=width, rows=rows)
 

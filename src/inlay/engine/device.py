@@ -47,6 +47,7 @@ from inlay.specs.device import (
     OpenTransfer,
     Ping,
     Ready,
+    Row,
     SlotAddress,
     Stop,
     Submit,
@@ -82,6 +83,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     page: int = 0
     pages: int = 0
+    keeps: bool = True
     before: str = ""
     after: str = ""
     options: dict[str, str] = {}
@@ -101,15 +103,14 @@ def main(config: dict[str, Any]) -> None:
 def _make_runner(region: LoadedRegion, config: DeviceConfig) -> tuple[Runner, int, int, int]:
     """The runner that the artifact's program asks for; tokens of a page, pages, and how many of them lie beside its slots.
 
-    A paged runner has the pages that all sequences need at their longest, and keeps prompts where they lie.
+    A paged runner has pages only, and keeps prompts where they lie.
     """
     if not region.manifest.page:
         rooms = dict(zip(config.capacities, config.rooms, strict=True))
         runner = ExtendRunner(region.executable, region.stage, rooms=rooms, buckets=region.manifest.buckets)
         return runner, config.page, config.pages, config.pages
     shape = PagedShape(stage=region.stage, page=region.manifest.page)
-    paged = PagedRunner(region.executable, shape, pages=config.slots * -(-max(config.capacities) // shape.page))
-    return paged, shape.page, paged.pages, 0
+    return PagedRunner(region.executable, shape, pages=config.pages), shape.page, config.pages, 0
 
 
 class DeviceProcess:
@@ -142,6 +143,7 @@ class DeviceProcess:
             slots=config.slots,
             page=page,
             pages=pages,
+            keeps=config.keeps,
             abilities=self._runner.abilities,
             batches=() if region.manifest.buckets is None else region.manifest.buckets.batches,
             load_seconds=monotonic() - began,
@@ -346,6 +348,9 @@ class DeviceProcess:
     def _take_slots(self, batch: Submit | Draft) -> None:
         for row in batch.rows:
             self._generations.take(SlotAddress(batch.capacity, row.slot), row.sequence)
+            if isinstance(row, Row) and row.pages:
+                for page in self._runner.written(row.pages, row.past_length):
+                    self._generations.take(page, row.sequence)
 
     def _planted(self, batch: Submit) -> Submit:
         """The batch as it is, or with the planted fault of a test."""

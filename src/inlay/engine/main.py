@@ -193,6 +193,5 @@ def _meters(meters: EngineMeters, loop: EngineLoop) -> str:
     state = loop.state
     meters.requests_running.set(len(state.sequences) - len(state.waiting))
     meters.requests_waiting.set(len(state.waiting))
-    shares = [len(item.holders) / item.facts.slots for item in state.runners.values()]
-    meters.kv_cache_usage.set(max(shares, default=0.0))
+    meters.kv_cache_usage.set(max((item.usage for item in state.runners.values()), default=0.0))
     return meters.text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -58,7 +58,7 @@ class Incoming:
     expected: ExpectTransfer
     own: range
     heads: list[tuple[slice, slice]]
-    generation: int
+    generations: dict[Hashable, int]
     began: float
     heard: float
     manifest: Reserve | None = None
@@ -122,9 +122,10 @@ class Receiver:
         except TransferError as error:
             self._fail(binding, error.cause, error.message)
             return
-        generation, now = self._generations.take(message.slot, binding.sequence), self._clock()
+        held = self._runner.written(message.place, binding.start)
+        generations, now = {item: self._generations.take(item, binding.sequence) for item in held}, self._clock()
         self._open[binding.transfer] = Incoming(
-            expected=message, own=own, heads=heads, generation=generation, rows=binding.start, began=now, heard=now
+            expected=message, own=own, heads=heads, generations=generations, rows=binding.start, began=now, heard=now
         )
 
     def abort(self, number: int) -> None:
@@ -252,17 +253,22 @@ class Receiver:
 
     def _write(self, incoming: Incoming, chunk: Chunk, pages: Pages) -> None:
         """Bring verified pages into this pool's own form and write them, the slot being still the sequence's."""
-        slot, edge, dtype = incoming.expected.slot, self._edge, incoming.manifest.dtype if incoming.manifest else ""
+        edge, dtype = self._edge, incoming.manifest.dtype if incoming.manifest else ""
         rows: list[tuple[Array, Array]] = []
         for pair in pages:
             found = [fit(page, dtype, edge.stored, lossy=edge.allowed.lossy) for page in pair]
             incoming.inexact += found[0][1] + found[1][1]
             rows.append((found[0][0], found[1][0]))
         fitted: Pages = reordered(rows, edge.rope) if incoming.turns else rows
-        self._generations.check(slot, incoming.generation)
+        self._check_held(incoming)
         if incoming.binding.heads is not None:
             fitted = self._merged(incoming, chunk, fitted)
         self._runner.import_kv(incoming.expected.place, chunk.start, fitted, incoming.own)
+
+    def _check_held(self, incoming: Incoming) -> None:
+        """Raises TransferError(cause="generation") where the slot, or one of the pages, has changed hands."""
+        for held, generation in incoming.generations.items():
+            self._generations.check(held, generation)
 
     def _merged(self, incoming: Incoming, chunk: Chunk, pages: Pages) -> Pages:
         """The rows as they are in the slot, with the heads that came in their places."""
@@ -283,7 +289,7 @@ class Receiver:
             )
         if not hmac.compare_digest(incoming.root.value(), commit.root):
             raise TransferError("the digest over manifest and pages differs from the committed one", cause="digest")
-        self._generations.check(incoming.expected.slot, incoming.generation)
+        self._check_held(incoming)
         self._plant.moment("acknowledge")
         del self._open[binding.transfer]
         reply(Acknowledge(transfer=binding.transfer, nonce=binding.nonce))

@@ -81,6 +81,8 @@ def join_facts(runner: str, processes: Sequence[Ready], *, roles: tuple[str, ...
         page=processes[0].page,
         pages=min(item.pages for item in processes),
         chunk=min([chunk, *(max(item.widths) for item in processes if item.widths)]),
+        paged=all("paged" in item.abilities for item in processes),
+        keeps=processes[0].keeps,
         batches=tuple(sorted(common)),
         rounds=ROUNDS if len(processes) == 1 else 1,
     )
@@ -133,9 +135,9 @@ class Replicas:
         if runner in self._lost:
             return []
         match message:
-            case ExpectTransfer(binding=binding, slot=slot):
-                transfer = self._divide(binding)
-                return [Tell(part.destination, ExpectTransfer(binding=part, slot=slot)) for part in transfer.parts.values()]
+            case ExpectTransfer(binding=binding):
+                parts = self._divide(binding).parts.values()
+                return [Tell(part.destination, msgspec.structs.replace(message, binding=part)) for part in parts]
             case OpenTransfer(binding=binding, slot=slot):
                 transfer = self._transfers.get(binding.transfer) or self._divide(binding)
                 return [Tell(part.source, OpenTransfer(binding=part, slot=slot)) for part in transfer.parts.values()]

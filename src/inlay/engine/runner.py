@@ -5,7 +5,7 @@ It obeys: slots, lengths and order come from the scheduler. It owns the bytes on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
@@ -56,6 +56,9 @@ class Runner(Protocol):
 
     def import_kv(self, place: KvPlace, start: int, pages: Sequence[tuple[Array, Array]], layers: range | None = None) -> None:
         """The inverse of `export_kv`: write rows from `start` on."""
+
+    def written(self, place: KvPlace, start: int) -> Sequence[Hashable]:
+        """What rows from `start` on lie in: whoever writes them must have it alone."""
 
     def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
         """Copy the first `length` rows of a slot to another one."""
@@ -149,6 +152,10 @@ class ExtendRunner:
         for layer, (keys, values) in zip(range(depth) if layers is None else layers, pages, strict=True):
             pool[layer].write(_heads_first(keys), (slot.index, 0, start, 0))
             pool[depth + layer].write(_heads_first(values), (slot.index, 0, start, 0))
+
+    def written(self, place: KvPlace, start: int) -> Sequence[Hashable]:
+        """See Runner."""
+        return (_slot(place),)
 
     def move(self, source: SlotAddress, destination: SlotAddress, length: int) -> None:
         """See Runner."""

@@ -301,6 +301,7 @@ class Service:
             alive=link.alive,
             epoch=0 if ready is None else ready.epoch,
             memory={} if ready is None else ready.memory,
+            runner="extend" if ready is None or "paged" not in ready.abilities else "paged",
         )
 
 

@@ -10,7 +10,8 @@ from inlay.engine.journal import Journal
 from inlay.specs.device import BatchDone, Submit
 from inlay.specs.schedule import Answered, Send
 
-COLOURS = {"prefill": "#c2410c", "decode": "#1d4ed8"}
+COLOURS = {"prefill": "#c2410c", "decode": "#1d4ed8", "mixed": "#7e22ce"}
+LETTERS = {"prefill": "P", "decode": "d", "mixed": "m"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def draw(journal: Journal) -> Timeline:
 
 
 def as_text(timeline: Timeline, *, width: int = 96) -> str:
-    """One line a runner: P where it spent most of the cell in prefill, d in decode, . idle."""
+    """One line a runner: P where it spent most of the cell in prefill, d in decode, m in batches of both, . idle."""
     lines = []
     cell = timeline.span / width if timeline.span else 1.0
     label = max(len(runner) for runner in timeline.runners)
@@ -80,7 +81,7 @@ def as_text(timeline: Timeline, *, width: int = 96) -> str:
                 if item.runner == runner and item.start < high and item.end > low:
                     share[item.phase] = share.get(item.phase, 0.0) + min(high, item.end) - max(low, item.start)
             phase = max(share, key=lambda name: share[name])
-            row.append({"prefill": "P", "decode": "d"}.get(phase, "?") if share[phase] > 0.25 * cell else ".")
+            row.append(LETTERS.get(phase, "?") if share[phase] > 0.25 * cell else ".")
         lines.append(f"{runner:<{label}} |{''.join(row)}| busy {timeline.busy_share(runner) if timeline.span else 0:.0%}")
     return "\n".join(lines)
 
@@ -100,7 +101,7 @@ def as_svg(timeline: Timeline) -> str:
                 )
     height = 60 + 40 * len(timeline.runners)
     together = timeline.overlap_share() if timeline.span else 0.0
-    caption = f"{timeline.span:.2f} s, at least two busy {together:.0%}; orange prefill, blue decode"
+    caption = f"{timeline.span:.2f} s, at least two busy {together:.0%}; orange prefill, blue decode, purple both"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1240 {height}" font-family="sans-serif" font-size="14">'
         f'<text x="0" y="16">{caption}</text>{"".join(parts)}</svg>\n'

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from inlay.backends import backend
 from inlay.errors import DeploymentError
 from inlay.graph import layer_of
 from inlay.models import ModelSpec, open_checkpoint
@@ -88,7 +89,7 @@ def region_memory(
     logits = 2 * deployment.slots * spec.vocabulary if end == spec.layers else 0
     return RegionMemory(
         weights=weights,
-        kv_pool=FLOAT32 * numbers * (paged_rows(deployment) if region.runner == "paged" else kv_rows(deployment)),
+        kv_pool=FLOAT32 * numbers * (paged_rows(deployment, region) if region.runner == "paged" else kv_rows(deployment)),
         buffers=FLOAT32 * (tokens * (numbers + 2 * spec.hidden) + logits),
     )
 
@@ -99,9 +100,10 @@ def kv_rows(deployment: Deployment) -> int:
     return slots + PAGE * deployment.pages
 
 
-def paged_rows(deployment: Deployment) -> int:
-    """Tokens whose KV a paged runner has room for: every sequence at its longest."""
-    return deployment.slots * max(deployment.capacities)
+def paged_rows(deployment: Deployment, region: RegionPlacement) -> int:
+    """Tokens whose KV a paged runner has room for, in all of its pages."""
+    page: int = getattr(backend(region.backend), "page", 0)
+    return page * deployment.paged_pool(page)
 
 
 def predicted_weights(spec: ModelSpec, first: int, end: int, precision: Precision) -> int:

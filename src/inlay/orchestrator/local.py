@@ -118,10 +118,10 @@ def _check(deployment: Deployment) -> None:
             )
         for region in role.regions:
             check_available(region)
-            if region.runner == "paged":
+            if region.runner == "paged" and role.drafts:
                 raise UnsupportedError(
-                    f"{region.place} asks for a paged runner, and the scheduler gives out slots only in this version",
-                    hint="use runner extend",
+                    f"{region.place} asks for a paged runner with the role draft, which drafts in slots",
+                    hint="leave :paged out there",
                 )
             if (region.device, role.drafts) in devices:
                 other = devices[region.device, role.drafts]
@@ -159,8 +159,7 @@ def _device_config(
         "capacities": deployment.capacities,
         "rooms": deployment.rooms_of(role),
         "slots": deployment.slots_of(role),
-        "page": PAGE,
-        "pages": 0 if role.drafts else deployment.pages,
+        **_pages(deployment, role, region),
         "model_digest": model_digest(folder),
         "rope": rope_of(read_model(folder)),
         "kv_transfer": deployment.kv_transfer,
@@ -168,6 +167,14 @@ def _device_config(
         "after": places[index + 1] if index + 1 < len(places) else "",
         "options": region_options(deployment, region),
     }
+
+
+def _pages(deployment: Deployment, role: Role, region: RegionPlacement) -> dict[str, int | bool]:
+    """The pages of a process: beside its slots those that keep prefixes, on a paged runner all there are."""
+    if region.runner == "paged":
+        page: int = getattr(backend(region.backend), "page", 0)
+        return {"page": page, "pages": deployment.paged_pool(page), "keeps": deployment.pages > 0}
+    return {"page": PAGE, "pages": 0 if role.drafts else deployment.pages}
 
 
 def _device(running: Running, deployment: Deployment, name: str, region: RegionPlacement, config: dict[str, Any]) -> WorkerSpec:

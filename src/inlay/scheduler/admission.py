@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inlay.scheduler.handoff import open_handoff
-from inlay.scheduler.keeping import fill
+from inlay.scheduler.keeping import enter
 from inlay.scheduler.placing import Way, choose_way
 from inlay.scheduler.preempting import take_room
 from inlay.scheduler.sequence import PREFILL, Sequence, new_sequence
@@ -102,14 +102,12 @@ def _place(state: State, sequence: Sequence, way: Way, now: float) -> list[Comma
     prefill, decode = way.prefill, way.decode
     sequence.prefill, sequence.decode, sequence.phase = prefill.name, decode.name, PREFILL
     sequence.part, sequence.arrived, sequence.passed_over = way.part, False, 0
-    decode.hold(sequence, len(sequence.tokens) + 1)
-    filled, known = fill(state, sequence, decode)
+    filled, known = enter(state, sequence, decode, len(sequence.tokens) + 1)
     if prefill is decode:
         sequence.computed = known
         commands = [Placed(sequence.number, prefill.name, decode.name, known, way.name), *filled]
     else:
-        prefill.hold(sequence, sequence.part or len(sequence.tokens))
-        more, sequence.computed = fill(state, sequence, prefill)
+        more, sequence.computed = enter(state, sequence, prefill, sequence.part or len(sequence.tokens))
         sequence.computed = min(sequence.computed, sequence.goal() - 1)
         commands = [Placed(sequence.number, prefill.name, decode.name, sequence.computed, way.name), *filled, *more]
         commands += open_handoff(state, sequence, now, start=min(known, sequence.goal() - 1))

@@ -1,19 +1,19 @@
-"""What an idle runner does next: a chunk of a prompt or one decode step, in turn."""
+"""What an idle runner does next: a chunk of a prompt or one decode step, in turn; on a paged runner all of it together."""
 
 from __future__ import annotations
 
 from inlay.scheduler.drafting import next_draft
 from inlay.scheduler.growing import compact, grow
-from inlay.scheduler.rounds import rounds_of, with_ends
+from inlay.scheduler.paging import PagePool
+from inlay.scheduler.prompts import pass_over, prompt_row, urgency
+from inlay.scheduler.ragged import ragged_rows
+from inlay.scheduler.rounds import paged_rounds, rounds_of, with_ends
 from inlay.scheduler.sequence import DECODE, PREFILL, Sequence
 from inlay.scheduler.slots import window
 from inlay.scheduler.state import InFlight, RunnerState, State
 from inlay.scheduler.verifying import ready_to_decode, take_drafts
 from inlay.specs.device import Row, Submit
 from inlay.specs.schedule import Command, Send
-
-PATIENCE = 4
-"""A prompt that was passed over this often is treated as if one more of its chunks were done."""
 
 
 def next_batch(state: State, runner: RunnerState, now: float) -> list[Command]:
@@ -22,6 +22,8 @@ def next_batch(state: State, runner: RunnerState, now: float) -> list[Command]:
         return []
     if runner.drafting:
         return next_draft(state, runner)
+    if runner.paging is not None:
+        return _ragged(state, runner, runner.paging, now)
     commands = grow(state, runner)
     decodable = any(runner.decoding.values())
     if runner.prefilling and (runner.last_phase == DECODE or not decodable):
@@ -34,42 +36,27 @@ def next_batch(state: State, runner: RunnerState, now: float) -> list[Command]:
 
 
 def _prefill(state: State, runner: RunnerState) -> Command:
-    """The next chunk of one prompt; the last one samples and, when it is handed off, commits."""
-    sequence = _next_prompt(runner)
+    """The next chunk of one prompt, the most urgent."""
+    sequence = min(runner.prefilling, key=lambda item: urgency(runner, item))
+    pass_over(runner, but=(sequence,))
     slot = sequence.slots[runner.name]
-    start, wanted = sequence.computed, sequence.goal()
-    end = min(start + runner.facts.chunk, wanted)
-    last, moves = end == wanted, sequence.prefill != sequence.decode
-    row = Row(
-        sequence=sequence.number,
-        slot=slot.index,
-        tokens=tuple(sequence.tokens[start:end]),
-        past_length=start,
-        sample=sequence.sample if last and wanted == sequence.wanted() and not sequence.generated else None,
-        prompt=max(0, min(end, len(sequence.request.prompt)) - start),
-        transfer=sequence.transfer if moves else None,
-        commit=last and moves and sequence.transfer is not None,
-    )
+    row = prompt_row(runner, sequence, min(sequence.computed + runner.facts.chunk, sequence.goal()))
     rooms = runner.pool.rooms(slot.capacity)
     first, count = window([slot.index], start=slot.index, rooms=rooms, batches=runner.facts.batches)
-    return _submit(
-        state, runner, PREFILL, slot.capacity, first, count, [row], {sequence.number: (sequence.attempt, end - start)}
-    )
+    flight = {sequence.number: (sequence.attempt, len(row.tokens))}
+    return _submit(state, runner, PREFILL, slot.capacity, first, count, [row], flight)
 
 
-def _next_prompt(runner: RunnerState) -> Sequence:
-    """The prompt with least left to compute, the older one among equals: prompts end one after another, so decoding
-    begins early and the devices overlap. Each time a prompt is passed over counts as part of a chunk done, so a long
-    one is never starved. A higher priority goes first."""
-    chunk = runner.facts.chunk
-
-    def left(sequence: Sequence) -> tuple[int, int]:
-        return -sequence.request.priority, sequence.goal() - sequence.computed - sequence.passed_over * chunk // PATIENCE
-
-    chosen = min(runner.prefilling, key=left)
-    for sequence in runner.prefilling:
-        sequence.passed_over = 0 if sequence is chosen else sequence.passed_over + 1
-    return chosen
+def _ragged(state: State, runner: RunnerState, paging: PagePool, now: float) -> list[Command]:
+    """Everything that a paged runner can do now, in one batch."""
+    commands: list[Command] = []
+    phase, rows = ragged_rows(state, runner, paging, now, commands)
+    if rows:
+        flight = {row.sequence: (state.sequences[row.sequence].attempt, len(row.tokens)) for row in rows}
+        (capacity,) = runner.pool.capacities
+        rounds, rows = paged_rounds(state, runner, paging, rows, capacity) if phase == DECODE else (1, rows)
+        commands.append(_submit(state, runner, phase, capacity, 0, runner.facts.slots, rows, flight, rounds=rounds))
+    return commands
 
 
 def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]], commands: list[Command]) -> None:

@@ -96,7 +96,8 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     drafter = None if speculation.drafter is None else state.runners[speculation.drafter]
     capacity = sequence.slots[target.name].capacity if target.name in sequence.slots else target.facts.capacities[0]
     members = max(1, len(target.decoding.get(capacity, ())))
-    pace, plain = target.pace, _speeds(target, None, members, capacity, 0, rows=0)
+    past = capacity if target.paging is None else len(sequence.tokens)  # a slot is read whole, pages as far as they are full
+    pace, plain = target.pace, _speeds(target, None, members, past, 0, rows=0)
     step = plain.plain + plain.plain_trip
     yield Choice(OFF, speculation.longest, 1.0, step)
     turned_out = pace.get(OFF, 1.0)
@@ -105,7 +106,7 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
         single = plain.plain + plain.round_trip  # a step without a guess is not one of several in a row either
         alone = step / single
         for drafts in range(1, speculation.longest + 1):
-            speeds = _speeds(target, None, members, capacity, drafts, rows=0)
+            speeds = _speeds(target, None, members, past, drafts, rows=0)
             share = speculation.coverage
             found = alone + share * (gain(NGRAM, acceptance, drafts, speeds) - alone)
             seconds = single + share * (speeds.verify - speeds.plain)
@@ -117,7 +118,7 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     for mode in _modes(target, drafter, speculation):
         rows = members * (1 + (setup.breadth if mode == ENUMERATED else 0))
         for drafts in range(1, speculation.longest + 1):
-            speeds = _speeds(target, drafter, members, capacity, drafts, rows=rows)
+            speeds = _speeds(target, drafter, members, past, drafts, rows=rows)
             found = gain(mode, acceptance, drafts, speeds, hit=hit if mode == speculation.mode else None)
             seconds = expected_tokens(acceptance, drafts) * step / found
             yield Choice(mode, drafts, found * turned_out / pace.get(mode, 1.0), seconds)
@@ -132,19 +133,19 @@ def _modes(target: RunnerState, drafter: RunnerState, speculation: Speculation) 
             yield ENUMERATED
 
 
-def _speeds(target: RunnerState, drafter: RunnerState | None, members: int, capacity: int, drafts: int, *, rows: int) -> Speeds:
+def _speeds(target: RunnerState, drafter: RunnerState | None, members: int, past: int, drafts: int, *, rows: int) -> Speeds:
     table = target.facts.table
     if table is None:
         raise ValueError(f"{target.name} has no latency table")
-    plain = table.seconds(batch=members, width=1, past=capacity)
-    verify = table.seconds(batch=members, width=drafts + 1, past=capacity)
+    plain = table.seconds(batch=members, width=1, past=past)
+    verify = table.seconds(batch=members, width=drafts + 1, past=past)
     ours = None if drafter is None else drafter.facts.table
     if ours is None:
         draft = feed = 0.0 if drafter is None else plain
         trip = 0.0 if drafter is None else table.overhead
     else:
         trip = ours.overhead
-        draft = ours.seconds(batch=rows, width=1, past=capacity)
+        draft = ours.seconds(batch=rows, width=1, past=past)
         feed = ours.per_token * rows * drafts
     return Speeds(
         plain=plain,

@@ -37,8 +37,9 @@ def open_handoff(state: State, sequence: Sequence, now: float, *, start: int = 0
     sequence.transfer = transfer
     sequence.deadline = float("inf")
     state.handoffs[transfer] = sequence.number
+    pages = tuple(sequence.tables.get(sequence.decode, ()))
     return [
-        Send(sequence.decode, ExpectTransfer(binding=binding, slot=sequence.slots[sequence.decode])),
+        Send(sequence.decode, ExpectTransfer(binding=binding, slot=sequence.slots[sequence.decode], pages=pages)),
         Send(sequence.prefill, OpenTransfer(binding=binding, slot=sequence.slots[sequence.prefill])),
     ]
 
@@ -84,7 +85,7 @@ def kv_failed(state: State, transfer: int, cause: str) -> list[Command]:
 
 
 def recompute(state: State, sequence: Sequence, cause: str) -> list[Command]:
-    """Start the sequence's KV over on its decode runner, in the slot it holds there."""
+    """Start the sequence's KV over on its decode runner, in the slot it holds there, or after the pages that it shares."""
     commands = close_handoff(state, sequence, cause)
     if sequence.prefill != sequence.decode:
         state.runners[sequence.prefill].release(sequence)
@@ -92,9 +93,11 @@ def recompute(state: State, sequence: Sequence, cause: str) -> list[Command]:
     sequence.prefill, sequence.part = sequence.decode, 0
     sequence.arrived = False
     sequence.attempt += 1
-    sequence.computed = 0
+    decode = state.runners[sequence.decode]
+    paging = decode.paging
+    sequence.computed = 0 if paging is None else paging.named(sequence.tables[sequence.decode]) * paging.page
     sequence.phase = PREFILL
-    state.runners[sequence.decode].prefilling.append(sequence)
+    decode.prefilling.append(sequence)
     commands.append(Recompute(sequence.number, sequence.decode, cause))
     return commands
 

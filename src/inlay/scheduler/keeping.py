@@ -1,4 +1,4 @@
-"""When the rows of a sequence are kept for others, and how much of a new one is known already."""
+"""When the rows of a sequence are kept for others, how much of a new one is known already, and its place with that."""
 
 from __future__ import annotations
 
@@ -14,35 +14,55 @@ def known_rows(state: State, sequence: Sequence, runner: RunnerState) -> int:
     return len(_known(state, sequence, runner)) * runner.facts.page
 
 
-def fill(state: State, sequence: Sequence, runner: RunnerState) -> tuple[list[Command], int]:
-    """Copy what is kept of the sequence into its slot there, and how many rows that is."""
-    found = len(_known(state, sequence, runner))
-    if not found:
+def has_room(state: State, sequence: Sequence, runner: RunnerState, rows: int) -> bool:
+    """Whether so many rows of the sequence find room there; pages that it would share with others take none."""
+    if runner.paging is None:
+        return runner.has_room(rows)
+    if len(runner.holders) >= runner.facts.slots:
+        return False
+    return runner.has_room(rows, shared=runner.paging.in_use(_known(state, sequence, runner)))
+
+
+def enter(state: State, sequence: Sequence, runner: RunnerState, rows: int) -> tuple[list[Command], int]:
+    """Give the sequence its place for `rows` rows there, with what is kept of it: how many rows that is. Pages are shared as
+    they are, a slot is filled with copies. The caller has checked that there is room."""
+    known = _known(state, sequence, runner)
+    if runner.paging is not None:
+        runner.hold(sequence, rows, shared=runner.paging.share(known))
+        return [], len(known) * runner.facts.page
+    slot = runner.hold(sequence, rows)
+    if not known:
         return [], 0
-    pages = runner.pages.match(sequence.chain)[:found]
-    return [Send(runner.name, Fill(slot=sequence.slots[runner.name], pages=pages))], found * runner.facts.page
+    pages = runner.pages.match(known)
+    return [Send(runner.name, Fill(slot=slot, pages=pages))], len(known) * runner.facts.page
 
 
 def _known(state: State, sequence: Sequence, runner: RunnerState) -> list[bytes]:
-    if not runner.facts.pages or (sequence.request.whole and not sequence.generated):
+    facts = runner.facts
+    if not facts.pages or not facts.keeps or (sequence.request.whole and not sequence.generated):
         return []
-    _name_pages(state, sequence, runner, sequence.wanted())
-    chain = sequence.chain[: (sequence.wanted() - 1) // runner.facts.page]
-    return chain[: runner.pages.length(chain)]
+    chain = _chain(state, sequence, runner, sequence.wanted())[: (sequence.wanted() - 1) // facts.page]
+    return chain[: (runner.pages if runner.paging is None else runner.paging).length(chain)]
 
 
 def keep(state: State, sequence: Sequence, runner: RunnerState) -> list[Command]:
     """Keep the full pages of the rows that are computed on the runner that works on it, before its slot goes to another or
     in case one asks for the same beginning."""
-    slot = sequence.slots.get(runner.name)
-    if not runner.facts.pages or slot is None or not runner.alive or sequence.phase not in (PREFILL, DECODE):
+    slot, facts = sequence.slots.get(runner.name), runner.facts
+    if not facts.pages or not facts.keeps or slot is None or not runner.alive or sequence.phase not in (PREFILL, DECODE):
         return []
-    _name_pages(state, sequence, runner, sequence.computed)
-    first, pages = runner.pages.keep(sequence.chain[: sequence.computed // runner.facts.page])
-    return [Send(runner.name, Keep(slot=slot, start=first * runner.facts.page, pages=pages))] if pages else []
+    chain = _chain(state, sequence, runner, sequence.computed)[: sequence.computed // facts.page]
+    if runner.paging is not None:  # they lie where they are to be kept
+        runner.paging.name(sequence.tables[runner.name], chain)
+        return []
+    first, pages = runner.pages.keep(chain)
+    return [Send(runner.name, Keep(slot=slot, start=first * facts.page, pages=pages))] if pages else []
 
 
-def _name_pages(state: State, sequence: Sequence, runner: RunnerState, rows: int) -> None:
+def _chain(state: State, sequence: Sequence, runner: RunnerState, rows: int) -> list[bytes]:
+    """The names of the sequence's pages of that runner's size, at least those that are full with so many rows."""
     page = runner.facts.page
-    if rows // page > len(sequence.chain):
-        extend_chain(sequence.chain, sequence.tokens[: rows // page * page], page=page, salt=state.salt_of(sequence))
+    chain = sequence.chains.setdefault(page, [])
+    if rows // page > len(chain):
+        extend_chain(chain, sequence.tokens[: rows // page * page], page=page, salt=state.salt_of(sequence))
+    return chain

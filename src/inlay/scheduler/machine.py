@@ -133,6 +133,8 @@ def _lost(state: State, runner: RunnerState, reason: str) -> list[Command]:
     runner.alive = False
     runner.flight = None
     runner.pages.clear()
+    if runner.paging is not None:
+        runner.paging.clear()
     state.admissible = True
     name = runner.name
     verifying.drafter_lost(state, runner)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from typing import NamedTuple
 
-from inlay.scheduler.keeping import known_rows
+from inlay.scheduler.keeping import has_room, known_rows
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.specs.latency import LatencyTable
@@ -49,7 +49,7 @@ class Way(NamedTuple):
 def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], decoders: Items[RunnerState]) -> Way | None:
     """The cheapest way over runners that may be used; None where none has room."""
     request, rows = sequence.request, len(sequence.tokens)
-    roomy = [item for item in decoders if item.has_room(rows + 1)]
+    roomy = [item for item in decoders if has_room(state, sequence, item, rows + 1)]
     if not roomy:
         return None
     if sequence.generated:  # most of it is kept where it was decoded before
@@ -59,11 +59,11 @@ def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], d
         ways = list(_ways(state, sequence, prefills, roomy))
         return min(ways, key=lambda way: way.cost, default=None)
     decode = max(roomy, key=lambda item: item.facts.slots - len(item.holders))
-    able = [item for item in prefills if item is decode or item.has_room(rows)]
+    able = [item for item in prefills if item is decode or has_room(state, sequence, item, rows)]
     if not able:
         return None
     prefill = min(able, key=lambda item: (len(item.prefilling), item is not decode))
-    if request.max_tokens == 1 and request.decode is None and prefill.has_room(rows):
+    if request.max_tokens == 1 and request.decode is None and has_room(state, sequence, prefill, rows + 1):
         decode = prefill  # one token only: nothing to hand off
     return Way(prefill, decode)
 
@@ -77,7 +77,7 @@ def _ways(state: State, sequence: Sequence, prefills: Items[RunnerState], decode
                 work = _seconds(decode, rows - known)
                 yield Way(decode, decode, 0, _queue(decode) + work, _held_up(decode, work) + _step(decode, rows))
                 continue
-            if not prefill.has_room(rows):
+            if not has_room(state, sequence, prefill, rows):
                 continue
             cached = known_rows(state, sequence, prefill)
             parts = [rows * part // PARTS for part in range(1, PARTS)] if "prefill" in decode.facts.roles else []

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Items
 
 from inlay.scheduler.drafting import end
 from inlay.scheduler.handoff import close_handoff
-from inlay.scheduler.keeping import keep
+from inlay.scheduler.keeping import has_room, keep
 from inlay.scheduler.sequence import WAITING, Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.specs.schedule import Command, Preempted
@@ -41,16 +41,30 @@ def victim(runner: RunnerState, *, below: Sequence, rows: int) -> Sequence | Non
 
 def take_room(state: State, sequence: Sequence, runners: Items[RunnerState]) -> list[Command]:
     """Make room for a waiting sequence by taking it from one of lower priority, where there is one."""
-    if any(item.has_room(len(sequence.tokens) + 1) for item in runners):
-        return []
+    rows = len(sequence.tokens) + 1
+    commands: list[Command] = []
+    while not any(has_room(state, sequence, item, rows) for item in runners):
+        found = [item for runner in runners if runner.alive for item in _lower(runner, sequence, rows)]
+        lowest = min(found, key=lambda item: (item.request.priority, -item.order), default=None)
+        if lowest is None:
+            break
+        commands += preempt(state, lowest)
+    return commands
+
+
+def _lower(runner: RunnerState, sequence: Sequence, rows: int) -> list[Sequence]:
+    """Those of lower priority whose slots of so many rows could be taken there; on a paged runner nobody where the pages of
+    all of them would be too few."""
     found = [
         item
-        for runner in runners
-        if runner.alive
         for item in runner.holders.values()
         if item.request.priority < sequence.request.priority
-        and (item.decode == runner.name)
-        and item.slots[runner.name].capacity >= len(sequence.tokens) + 1
+        and item.decode == runner.name
+        and item.slots[runner.name].capacity >= rows
     ]
-    lowest = min(found, key=lambda item: (item.request.priority, -item.order), default=None)
-    return [] if lowest is None else preempt(state, lowest)
+    paging = runner.paging
+    if paging is None:
+        return found
+    staying = sum(1 for items in runner.decoding.values() for item in items.values() if item not in found)
+    freed = paging.available + paging.freed_by(item.tables[runner.name] for item in found)
+    return found if paging.pages_for(rows) + staying <= freed else []

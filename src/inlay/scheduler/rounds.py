@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from inlay.scheduler.paging import PagePool
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.specs.device import Interrupt, Row
@@ -18,7 +19,7 @@ from inlay.specs.speculation import OFF
 def rounds_of(state: State, runner: RunnerState, rows: list[Row], capacity: int) -> int:
     """How many times a decode batch of these rows may run in a row."""
     most = runner.facts.rounds
-    if most <= 1 or runner.prefilling or len(rows) < sum(len(items) for items in runner.decoding.values()):
+    if most <= 1 or runner.prefilling or len(rows) < runner.members:
         return 1
     if any(state.sequences[number].decode == runner.name for number in state.handoffs.values()):
         return 1
@@ -30,6 +31,21 @@ def rounds_of(state: State, runner: RunnerState, rows: list[Row], capacity: int)
         room = min(capacity - row.past_length, state.setup.context - len(sequence.tokens))
         most = min(most, request.max_tokens - sequence.generated, room)
     return max(1, most)
+
+
+def paged_rounds(state: State, runner: RunnerState, paging: PagePool, rows: list[Row], capacity: int) -> tuple[int, list[Row]]:
+    """How often a decode batch on pages may run in a row, as far as there are pages for it, and its rows with these."""
+    rounds = rounds_of(state, runner, rows, capacity)
+    if rounds == 1:
+        return 1, rows
+    tables = [state.sequences[row.sequence].tables[runner.name] for row in rows]
+    for row, table in zip(rows, tables, strict=True):
+        missing = paging.pages_for(row.past_length + rounds) - len(table)
+        table += paging.take(max(0, min(missing, paging.available)))
+        rounds = min(rounds, len(table) * paging.page - row.past_length)
+    held = [table[: paging.pages_for(row.past_length + rounds)] for row, table in zip(rows, tables, strict=True)]
+    rows = [msgspec.structs.replace(row, pages=tuple(pages)) for row, pages in zip(rows, held, strict=True)]
+    return rounds, with_ends(state, rows)
 
 
 def with_ends(state: State, rows: list[Row]) -> list[Row]:

@@ -19,9 +19,10 @@ class Sequence:
     """`tokens` are prompt and answer, `sample` how they are chosen; the first `computed` rows of its KV are valid on the
     runner that works on it now.
 
-    `attempt` grows whenever what was under way for it no longer counts; `chain` names its full pages, as far as they were
-    needed; `order` is its place in the order of first admission (-1: never admitted). Where its prompt is computed elsewhere
-    than it decodes, only the first `part` rows are (0 = all).
+    `slots` and `tables` are what it holds, by runner; on a paged one its pages in order, and a slot that only tells it apart.
+    `attempt` grows whenever what was under way for it no longer counts; `chains` name its full pages, by their size, as far as
+    they were needed; `order` is its place in the order of first admission (-1: never admitted). Where its prompt is computed
+    elsewhere than it decodes, only the first `part` rows are (0 = all).
     """
 
     request: SequenceRequest
@@ -39,7 +40,8 @@ class Sequence:
     passed_over: int = 0
     part: int = 0
     slots: dict[str, SlotAddress] = field(default_factory=dict)
-    chain: list[bytes] = field(default_factory=list)
+    tables: dict[str, list[int]] = field(default_factory=dict)
+    chains: dict[int, list[bytes]] = field(default_factory=dict)
     speculation: Speculation | None = None
 
     @property

@@ -8,12 +8,13 @@ from inlay.specs.schedule import RunnerFacts
 
 class SlotPool:
     """Free slots of one runner, per capacity. Where a capacity has fewer slots than the runner takes sequences, a sequence
-    that must grow may find none: the scheduler then takes one from another sequence."""
+    that must grow may find none: the scheduler then takes one from another sequence. On a paged runner a slot is a number that
+    tells sequences apart: all are of the largest capacity."""
 
     def __init__(self, facts: RunnerFacts) -> None:
-        rooms = facts.rooms or (facts.slots,) * len(facts.capacities)
-        self.capacities = facts.capacities
-        self._rooms = dict(zip(facts.capacities, rooms, strict=True))
+        self.capacities = facts.capacities[-1:] if facts.paged else facts.capacities
+        rooms = (facts.slots,) * len(self.capacities) if facts.paged or not facts.rooms else facts.rooms
+        self._rooms = dict(zip(self.capacities, rooms, strict=True))
         self._free = {capacity: set(range(count)) for capacity, count in self._rooms.items()}
 
     def capacity_for(self, rows: int) -> int | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from inlay.scheduler.line import Line
+from inlay.scheduler.paging import PagePool
 from inlay.scheduler.prefix import PageIndex
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.slots import SlotPool
@@ -31,7 +33,7 @@ class InFlight:
 
 @dataclass(slots=True, eq=False)
 class RunnerState:
-    """One runner: who is on it, what it works on, and whose turn is next.
+    """One runner: who is on it, what it works on, and whose turn is next. `paging` are the pages of a paged one.
 
     `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
     `held_until` when a runner that waits for drafts goes on without them; `acceptance` what sequences to come may expect of
@@ -42,6 +44,7 @@ class RunnerState:
     facts: RunnerFacts
     pool: SlotPool
     pages: PageIndex
+    paging: PagePool | None = None
     alive: bool = True
     flight: InFlight | None = None
     holders: dict[int, Sequence] = field(default_factory=dict)
@@ -62,18 +65,36 @@ class RunnerState:
         """What it is called."""
         return self.facts.runner
 
-    def has_room(self, rows: int) -> bool:
-        """Whether one more sequence may hold a slot of so many rows here."""
-        return self.alive and len(self.holders) < self.facts.slots and self.pool.room_for(rows) is not None
+    @property
+    def members(self) -> int:
+        """Sequences that decode here."""
+        return sum(len(items) for items in self.decoding.values())
 
-    def hold(self, sequence: Sequence, rows: int) -> SlotAddress:
-        """Give the sequence its slot for `rows` rows; the caller has checked that there is room."""
+    @property
+    def usage(self) -> float:
+        """The share of its sequences, or of its pages, that is taken."""
+        return len(self.holders) / self.facts.slots if self.paging is None else self.paging.used / self.paging.count
+
+    def has_room(self, rows: int, *, shared: int = 0) -> bool:
+        """Whether one more sequence may hold so many rows here. On a paged runner `shared` of its pages are in use already,
+        and each sequence that decodes is left a page to grow into."""
+        if not self.alive or len(self.holders) >= self.facts.slots:
+            return False
+        if self.paging is None:
+            return self.pool.room_for(rows) is not None
+        return self.paging.pages_for(rows) - shared + self.members <= self.paging.available
+
+    def hold(self, sequence: Sequence, rows: int, *, shared: Items[int] = ()) -> SlotAddress:
+        """Give the sequence its slot for `rows` rows, or its pages after those that it shares; the caller has checked that
+        there is room."""
         capacity = self.pool.room_for(rows)
         if capacity is None:
             raise ValueError(f"no slot of {self.name} holds {rows} rows; admission must have let this sequence wait")
         slot = sequence.slots[self.name] = self.pool.take(capacity)
         self.holders[sequence.number] = sequence
         self.changes += 1
+        if self.paging is not None:
+            sequence.tables[self.name] = [*shared, *self.paging.take(self.paging.pages_for(rows) - len(shared))]
         return slot
 
     def release(self, sequence: Sequence) -> None:
@@ -83,6 +104,8 @@ class RunnerState:
         if slot is not None:
             self.pool.give(slot)
             self.decoding.get(slot.capacity, {}).pop(sequence.number, None)
+        if self.paging is not None:
+            self.paging.give(sequence.tables.pop(self.name, ()))
         self.holders.pop(sequence.number, None)
         if sequence in self.prefilling:
             self.prefilling.remove(sequence)
@@ -120,6 +143,11 @@ class State:
 def new_state(setup: SchedulerSetup) -> State:
     """A fresh state over the runners of a setup. Draft runners come first: what they begin, verify steps may wait for."""
     facts = sorted(setup.facts, key=lambda item: "draft" not in item.roles)
-    runners = {item.runner: RunnerState(facts=item, pool=SlotPool(item), pages=PageIndex(item.pages)) for item in facts}
+    runners = {item.runner: _new_runner(item) for item in facts}
     drafters = tuple(item for item in runners.values() if "draft" in item.facts.roles)
     return State(setup=setup, runners=runners, drafters=drafters)
+
+
+def _new_runner(facts: RunnerFacts) -> RunnerState:
+    paging = PagePool(facts.pages, page=facts.page) if facts.paged else None
+    return RunnerState(facts=facts, pool=SlotPool(facts), pages=PageIndex(0 if facts.paged else facts.pages), paging=paging)

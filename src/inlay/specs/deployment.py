@@ -25,11 +25,10 @@ from inlay.hardware import (
 )
 from inlay.specs.kv import KV_DTYPES, PAGE, STORED, KvTransfer
 from inlay.specs.precision import DTYPES, PRECISIONS, Precision
-from inlay.specs.role_option import PlacedLayers, parse_role, write_region
+from inlay.specs.role_option import EXTEND, RUNNERS, PlacedLayers, parse_role, write_region
 from inlay.specs.speculation import AUTO, ENUMERATED, MODES, RULES, SpeculationSetup
 
 ROLES = ("prefill", "decode", "draft", "target")
-RUNNERS = ("extend", "paged")
 DEPLOYMENT_VERSION = 1
 
 
@@ -55,7 +54,7 @@ class RegionPlacement(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     layers: tuple[int, int] | None = None
     precision: Precision = Precision()
-    runner: str = "extend"
+    runner: str = EXTEND
 
     @property
     def place(self) -> Place:
@@ -140,6 +139,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     def slots_by_capacity(self) -> dict[int, int]:
         """How many slots each capacity has."""
         return dict(zip(self.capacities, self.rooms or (self.slots,) * len(self.capacities), strict=True))
+
+    def paged_pool(self, page: int) -> int:
+        """How many pages of so many tokens a paged runner has: for all sequences at their longest, or for as many as `rooms`
+        has slots of each capacity. Those that no sequence uses keep prefixes, unless `pages` is 0."""
+        longest = self.slots * -(-self.capacities[-1] // page)
+        return min(longest, sum(-(-capacity // page) * count for capacity, count in self.slots_by_capacity.items()))
 
 
 class _DeploymentEntry(msgspec.Struct, kw_only=True):
@@ -254,7 +259,9 @@ def deployment_from_roles(
 def _placement(item: PlacedLayers, precision: Precision | Mapping[str, Precision]) -> RegionPlacement:
     others = precision if isinstance(precision, Precision) else precision.get(str(item.place), Precision())
     chosen = PRECISIONS[item.precision] if item.precision else others
-    return RegionPlacement(device=item.place.device, backend=item.place.backend, layers=item.layers, precision=chosen)
+    return RegionPlacement(
+        device=item.place.device, backend=item.place.backend, layers=item.layers, precision=chosen, runner=item.runner
+    )
 
 
 def choose_capacities(context: int) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `ends` are tokens after which the rounds of its batch end.
 
     `pages` is the row's block table on a runner of the ability "paged": page ids in order, as many as its past and its new
-    tokens need. `slot` then only tells sequences apart.
+    tokens need, those of all rounds. `slot` then only tells sequences apart.
     """
 
     sequence: int
@@ -226,7 +226,8 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """A device process has loaded, is connected with its neighbours, and can take batches. `place` is its own; `stage`
     the layers it owns; `rooms` how many slots each capacity has; `pages` how many pages of `page` tokens it keeps: beside its
-    slots, or in their place on a runner of the ability "paged"; `memory` the bytes that it holds, by name."""
+    slots, or in their place on a runner of the ability "paged", whose pages keep prefixes too where it `keeps`; `memory` the
+    bytes that it holds, by name."""
 
     place: str
     epoch: int
@@ -239,6 +240,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     rooms: tuple[int, ...] = ()
     page: int = 0
     pages: int = 0
+    keeps: bool = True
     batches: tuple[int, ...] = ()
     widths: tuple[int, ...] = ()
     abilities: tuple[str, ...] = ("extend", "verify", "export_kv", "top_n")

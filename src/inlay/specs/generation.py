@@ -197,7 +197,8 @@ class Text(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
 
 class RegionDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One device process of a replica: its place and framework, the layers it owns (first to end, not included), its
-    precision and process; `memory` is what it allocated when it had loaded, bytes by name."""
+    precision and process; `memory` is what it allocated when it had loaded, bytes by name; `runner` keeps KV in slots
+    ("extend") or pages ("paged")."""
 
     place: str
     device: str
@@ -209,6 +210,7 @@ class RegionDescription(msgspec.Struct, frozen=True, kw_only=True):
     alive: bool
     epoch: int
     memory: dict[str, int] = {}
+    runner: str = "extend"
 
 
 class RunnerDescription(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,11 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     `batches` are the only batch sizes it runs (empty = any). It takes at most `slots` sequences at once; `rooms` says how
     many slots each capacity has (empty = `slots` each). `pages` pages of `page` tokens keep prefixes (0 = none). `device` is
     where it runs, `kv_bytes` what one token's KV takes, `table` how long its batches take, where that is known. It decodes up
-    to `rounds` steps in a row without being told."""
+    to `rounds` steps in a row without being told.
+
+    A `paged` runner has no slots: sequences lie in its `pages`, `slots` of them at most, and a batch holds rows of any width
+    and length together, up to `chunk` tokens beside one for each sequence that decodes. With `keeps` pages that nobody uses
+    keep prefixes."""
 
     runner: str
     epoch: int
@@ -29,6 +33,8 @@ class RunnerFacts(msgspec.Struct, frozen=True, kw_only=True):
     pages: int = 0
     device: str = ""
     kv_bytes: int = 0
+    paged: bool = False
+    keeps: bool = True
     table: LatencyTable | None = None
     rounds: int = 1
 

@@ -89,6 +89,9 @@ class Pool:
             self.while_read()
         return list(zip(keys, [self.values[i][slot.index, rows].copy() for i in layers], strict=True))
 
+    def written(self, slot: SlotAddress, start: int) -> tuple[SlotAddress, ...]:
+        return (slot,)
+
     def import_kv(self, slot: SlotAddress, start: int, pages: Any, layers: range) -> None:
         for layer, (keys, values) in zip(layers, pages, strict=True):
             self.keys[layer][slot.index, start : start + len(keys)] = keys

@@ -44,6 +44,9 @@ class Pool:
         own = range(len(LAYERS)) if layers is None else layers
         return [(self.keys[i][slot.index, rows].copy(), self.values[i][slot.index, rows].copy()) for i in own]
 
+    def written(self, slot: SlotAddress, start: int) -> tuple[SlotAddress, ...]:
+        return (slot,)
+
     def import_kv(self, slot: SlotAddress, start: int, pages: Any, layers: Any) -> None:
         for layer, (keys, values) in zip(layers, pages, strict=True):
             self.keys[layer][slot.index, start : start + len(keys)] = keys

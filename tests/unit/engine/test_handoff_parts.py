@@ -40,6 +40,9 @@ class Pool:
         rows = slice(start, start + count)
         return [(self.keys[i][slot.index, rows].copy(), self.values[i][slot.index, rows].copy()) for i in layers]
 
+    def written(self, slot: SlotAddress, start: int) -> tuple[SlotAddress, ...]:
+        return (slot,)
+
     def import_kv(self, slot: SlotAddress, start: int, pages: Any, layers: range) -> None:
         for layer, (keys, values) in zip(layers, pages, strict=True):
             self.keys[layer][slot.index, start : start + len(keys)] = keys

@@ -188,7 +188,7 @@ def test_the_artifact_says_which_runner_and_a_slot_runner_refuses_pages() -> Non
         return _make_runner(region, config)  # type: ignore[arg-type]
 
     paged, *numbers = made(4)
-    assert isinstance(paged, PagedRunner) and "paged" in paged.abilities and numbers == [4, 9, 0]
+    assert isinstance(paged, PagedRunner) and "paged" in paged.abilities and numbers == [4, 5, 0]
     slots, *numbers = made(0)
     assert isinstance(slots, ExtendRunner) and "paged" not in slots.abilities and numbers == [16, 5, 5]
     with pytest.raises(DeviceError, match="pages \\[1, 2\\] are named at a runner that keeps slots"):

@@ -248,6 +248,10 @@ class World:
                     self.pending.append((self.destinations[transfer], Delivery(transfer)))
             sampled = verdict(content, row) if row.sample is not None and self.samples(runner) else ()
             results.append(RowResult(sequence=row.sequence, sampled=sampled))
+        self.report(runner, batch, results)
+
+    def report(self, runner: str, batch: Submit, results: list[RowResult]) -> None:
+        """Answer, and begin the next round where there is one."""
         ended = 0.1 * self.now  # quick rounds: several go into one report
         done = BatchDone(batch=batch.batch, results=tuple(results), started=ended, ended=ended, prompt_tokens=0)
         waits = any(to == runner for to, _ in self.pending) or (runner, batch.batch) in self.interrupted
