@@ -56,14 +56,14 @@ class ServedContestant:
         self._client = EngineClient(running.engine_socket, key=running.key, name="bench", silence_seconds=SILENCE_SECONDS)
 
     @classmethod
-    def start(cls, model: Path, backend: str, precision: str, *, cores: Sequence[int]) -> ServedContestant:
+    def start(cls, model: Path, backend: str, precision: str, *, runner: str, cores: Sequence[int]) -> ServedContestant:
         """Both roles at one place."""
         devices = {"cpu:0": {"node": "local", "cores": list(cores)}}
         cluster = parse_cluster({"nodes": {"local": {}}, "devices": devices}, source="peers.py")
         wanted = deployment_from_roles(
             str(model),
             cluster,
-            [f"prefill,decode=cpu:0/{backend}:{precision}"],
+            [f"prefill,decode=cpu:0/{backend}:{precision}:{runner}"],
             context=CONTEXT,
             slots=SLOTS,
             chunk=CHUNK,
@@ -73,7 +73,7 @@ class ServedContestant:
         for pid in [worker.pid for worker in running.workers.values()]:
             for thread in os.listdir(f"/proc/{pid}/task"):
                 os.sched_setaffinity(int(thread), cores)
-        return cls(f"inlay {backend} {precision}", running)
+        return cls(f"inlay {backend} {runner} {precision}", running)
 
     async def take_turn(self, prompts: Prompts, new_tokens: int) -> tuple[float, float]:
         """See Opponent."""

@@ -35,7 +35,7 @@ from inlay.models import read_tokenizer
 DEMO = ROOT / "demo" / "target"
 TEXT = ROOT / "docs" / "guides" / "serve-a-model.md"
 PRECISIONS = ("float32", "8 bit")
-BACKENDS = ("openvino", "onnxruntime")
+RUNNERS = (("openvino", "paged"), ("openvino", "extend"), ("onnxruntime", "extend"))
 PEERS_PYTHON = Path(os.environ.get("INLAY_ENVIRONMENTS", ROOT / ".environments")) / "peers" / "bin" / "python"
 NEW_TOKENS = 64
 PREFILL = 512
@@ -113,9 +113,9 @@ async def group(model: str, folder: Path, cores: Sequence[int], precision: str, 
     python, threads = options.peers, len(cores)
     opponents: list[Opponent] = []
     try:
-        for backend in BACKENDS:
-            say(f"{model}, {threads} cores, {precision}: starting {backend}")
-            opponents.append(await asyncio.to_thread(ServedContestant.start, folder, backend, kind, cores=cores))
+        for backend, runner in RUNNERS:
+            say(f"{model}, {threads} cores, {precision}: starting {backend}, {runner}")
+            opponents.append(await asyncio.to_thread(ServedContestant.start, folder, backend, kind, runner=runner, cores=cores))
         files = Path(options.work)
         if precision == "float32":
             opponents.append(PeerContestant(python, "hugging-face", folder, "float32", cores=cores))
@@ -200,7 +200,8 @@ def page(records: Sequence[dict[str, Any]], *, rounds: int) -> str:
         f"new tokens over the whole turn, prompts of {RAGGED[0]} to {RAGGED[1]} tokens included (1: of 128), {NEW_TOKENS} "
         f"new tokens each; *prefill*: a prompt of {PREFILL} until its first token. In brackets: of the best peer's figure in "
         "the same round, and which peer that is. Ours are end to end, every process on the same cores; a peer's times are "
-        "taken inside its own process. Hugging Face pads ragged prompts. GenAI reads no float32 from GGUF: its row has float16 "
+        "taken inside its own process. Ours speculate on nothing. *paged*: KV in pages, prompts and decodes in one batch, by "
+        "OpenVINO's paged attention, which GenAI runs on too; *extend*: KV in slots. Hugging Face pads ragged prompts. GenAI reads no float32 from GGUF: its row has float16 "
         "weights (half the bytes) and float32 arithmetic. *same token*, *log-p*: the share of "
         f"{len(PROBES)} prefixes of a text after which the greedy token is that of Hugging Face in float32, and the mean error "
         "of its log-probability where it is (llama.cpp does not tell of tokens that end within a character). int8 of ours: a "
