@@ -1,4 +1,4 @@
-"""What an idle runner does next: a chunk of a prompt or one decode step, in turn; on a paged runner all of it together."""
+"""What an idle runner does next: a chunk of a prompt or one decode step, by turns.py; on a paged runner all of it together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from inlay.scheduler.rounds import paged_rounds, rounds_of, with_ends
 from inlay.scheduler.sequence import DECODE, PREFILL, Sequence
 from inlay.scheduler.slots import window
 from inlay.scheduler.state import InFlight, RunnerState, State
+from inlay.scheduler.turns import chunk_is_next
 from inlay.scheduler.verifying import ready_to_decode, take_drafts
 from inlay.specs.device import Row, Submit
 from inlay.specs.schedule import Command, Send
@@ -25,10 +26,9 @@ def next_batch(state: State, runner: RunnerState, now: float) -> list[Command]:
     if runner.paging is not None:
         return _ragged(state, runner, runner.paging, now)
     commands = grow(state, runner)
-    decodable = any(runner.decoding.values())
-    if runner.prefilling and (runner.last_phase == DECODE or not decodable):
+    if runner.prefilling and chunk_is_next(runner, now):
         commands.append(_prefill(state, runner))
-    elif decodable:
+    elif any(runner.decoding.values()):
         ready = ready_to_decode(state, runner, now, commands)
         if ready:
             _decode(state, runner, ready, commands)

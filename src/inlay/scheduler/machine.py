@@ -9,6 +9,7 @@ from inlay.scheduler.keeping import keep
 from inlay.scheduler.rounds import interrupt_if_changed
 from inlay.scheduler.sequence import DECODE, PREFILL, WAITING, Sequence
 from inlay.scheduler.state import RunnerState, State
+from inlay.scheduler.turns import chunk_done
 from inlay.specs.device import BatchDone, BatchFailed, DraftDone, KvArrived, KvFailed, RowResult
 from inlay.specs.sampling import SampledToken
 from inlay.specs.schedule import Answered, Arrived, Cancelled, Command, Emit, Event, Fail, Finish, Lost, Tick
@@ -62,6 +63,8 @@ def _batch_done(state: State, runner: RunnerState, done: BatchDone, now: float) 
         return []
     if not done.more:
         runner.flight = None
+    if flight.phase == PREFILL and runner.paging is None:
+        chunk_done(runner, done.ended - done.started, now)
     commands: list[Command] = []
     for result in done.results:
         sequence = state.sequences.get(result.sequence)
@@ -162,6 +165,7 @@ def _end(state: State, sequence: Sequence, final: Finish | Fail) -> list[Command
         state.waiting.remove(sequence)
     elif isinstance(final, Finish):
         commands += keep(state, sequence, state.runners[sequence.runner])
+        state.answered(sequence.generated)
     for name in list(sequence.slots):
         state.runners[name].release(sequence)
     del state.sequences[sequence.number]

@@ -1,21 +1,23 @@
-"""Where a prompt is computed and where it is decoded: the cheapest of all ways by predicted time, for it and for the others.
+"""Where a prompt is computed and where it is decoded: the way that slows everybody down least, by predicted times.
 
 Ways: all on the decode runner; all on a prefill runner, then handed off; the first part there, the rest where it decodes.
-The cost of a way is the time to the first token plus the time by which its chunks hold up the sequences that decode on the
-same runner.
+The cost of a way is how many times as long as alone the first token takes, and one of the others, and what is added to both for
+all sequences on the same runners. Alone: on the fastest runner with nothing else to do.
 Without measured times the runner with the shortest queue computes the prompt.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from typing import NamedTuple
 
 from inlay.scheduler.keeping import has_room, known_rows
+from inlay.scheduler.loads import Load, Unit
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.state import RunnerState, State
-from inlay.specs.latency import LatencyTable
+from inlay.scheduler.turns import DECODE_TIMES
 
 PARTS = 4
 """A prompt may be divided at each of so many equal parts."""
@@ -27,18 +29,13 @@ TRANSFER_SECONDS = 0.002
 
 class Way(NamedTuple):
     """`part` rows of the prompt are computed on `prefill`, the rest on `decode` (0 = all where `prefill` is). `seconds` are
-    predicted to the first token, `held_up` those that other sequences lose; 0 where no times are known."""
+    predicted to the first token; `cost` is what is to be least; 0 where no times are known."""
 
     prefill: RunnerState
     decode: RunnerState
     part: int = 0
     seconds: float = 0.0
-    held_up: float = 0.0
-
-    @property
-    def cost(self) -> float:
-        """What is to be least."""
-        return self.seconds + self.held_up
+    cost: float = 0.0
 
     @property
     def name(self) -> str:
@@ -70,64 +67,84 @@ def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], d
 
 def _ways(state: State, sequence: Sequence, prefills: Items[RunnerState], decoders: Items[RunnerState]) -> Iterator[Way]:
     rows = len(sequence.tokens)
+    loads = {item.name: Load(state, item) for item in (*prefills, *decoders)}
+    unit = Unit(prompts=[loads[item.name] for item in prefills], steps=[loads[item.name] for item in decoders])
+    least = min(loads[item.name].prompt(rows - known_rows(state, sequence, item), rows) for item in prefills)
     for decode in decoders:
-        known = known_rows(state, sequence, decode)
+        there = loads[decode.name]
+        known, capacity = known_rows(state, sequence, decode), there.capacity(rows + 1)
+        joining = _joining(there, unit, sequence, rows)
         for prefill in prefills:
             if prefill is decode:
-                work = _seconds(decode, rows - known)
-                yield Way(decode, decode, 0, _queue(decode) + work, _held_up(decode, work) + _step(decode, rows))
+                work = there.prompt(rows - known, rows)
+                first = there.prompt_done(work, rows - known)
+                slow = first / least + _decoding(there, unit, joining, capacity, left=rows - known)
+                yield Way(decode, decode, 0, first, slow + _disturbed(there, unit, work, rows - known))
                 continue
             if not has_room(state, sequence, prefill, rows):
                 continue
-            cached = known_rows(state, sequence, prefill)
+            here, cached = loads[prefill.name], known_rows(state, sequence, prefill)
             parts = [rows * part // PARTS for part in range(1, PARTS)] if "prefill" in decode.facts.roles else []
             for part in [0, *(part for part in parts if part > known)]:
                 end = part or rows
-                here = _seconds(prefill, max(0, end - cached))
-                there = _seconds(decode, rows - end) if part else 0.0
+                work, rest = here.prompt(max(0, end - cached), end), there.prompt(rows - end, rows)
                 moved = min(end - known, prefill.facts.chunk) * decode.facts.kv_bytes / TRANSFER_BYTES
-                wait = max(_queue(prefill) + here + moved + TRANSFER_SECONDS, _queue(decode) if part else 0.0)
-                held = _held_up(prefill, here) + _held_up(decode, there)
-                yield Way(prefill, decode, part, wait + there, held + _step(decode, rows))
+                ready = here.prompt_done(work, max(0, end - cached))
+                gap = moved + TRANSFER_SECONDS
+                if part:
+                    ready = max(ready + gap + rest + there.between(rest), there.prompt_done(rest, rows - end))
+                    gap = 0.0
+                elif there.prompts:
+                    gap += there.prompt(decode.facts.chunk, rows)
+                slow = ready / least + _decoding(there, unit, joining, capacity, left=rows - end, gap=gap)
+                slow += _disturbed(here, unit, work, max(0, end - cached))
+                yield Way(prefill, decode, part, ready, slow + _disturbed(there, unit, rest, rows - end))
 
 
-def _table(runner: RunnerState) -> LatencyTable:
-    table = runner.facts.table
-    if table is None:
-        raise ValueError(f"{runner.name} has no latency table")
-    return table
+class Joining(NamedTuple):
+    """One more sequence on a runner that decodes it: a step with it, what it adds to a step, the tokens of its answer, and by
+    how much it slows down the others together."""
+
+    step: float
+    more: float
+    answer: int
+    others: float
 
 
-def _seconds(runner: RunnerState, rows: int) -> float:
-    """Time to compute so many rows of one prompt, in chunks."""
-    if rows <= 0:
+def _joining(load: Load, unit: Unit, sequence: Sequence, rows: int) -> Joining:
+    capacity, answer = load.capacity(rows + 1), load.answer(sequence)
+    before, after = load.step(load.members), load.step(load.members + Counter([capacity]))
+    others = 0.0
+    for item in load.runner.holders.values():
+        if item.decode == load.runner.name:
+            whole = load.answer(item)
+            shared = min(answer, whole - item.generated) / whole
+            others += shared * (after - before) / unit.step(item.slots[load.runner.name].capacity)
+    return Joining(after, after - before, answer, others)
+
+
+def _decoding(load: Load, unit: Unit, joining: Joining, capacity: int, *, left: int, gap: float = 0.0) -> float:
+    """How many times as long as alone the tokens of one more sequence take there, of which `left` rows are computed there
+    first and whose second token a hand-off holds up for `gap` seconds; and what they add to all others that are there."""
+    answer = joining.answer
+    held = min(load.queue - load.ahead(left), answer * joining.step / DECODE_TIMES)
+    found = joining.others + (joining.step + (held + gap) / answer) / unit.step(capacity)
+    for item, seconds in load.prompts:
+        if item.goal() - item.computed > left:
+            found += min(answer * joining.more, DECODE_TIMES * seconds) / unit.prompt(item.goal())
+    return found
+
+
+def _disturbed(load: Load, unit: Unit, work: float, rows: int) -> float:
+    """What so many seconds and rows of a prompt add to those that decode there, and to the prompts that they pass."""
+    if work <= 0.0:
         return 0.0
-    table, chunk = _table(runner), runner.facts.chunk
-    past = runner.facts.capacities[0]
-    chunks, rest = divmod(rows, chunk)
-    return chunks * table.seconds(batch=1, width=chunk, past=past) + (
-        table.seconds(batch=1, width=rest, past=past) if rest else 0.0
-    )
-
-
-def _queue(runner: RunnerState) -> float:
-    """Time until it has computed the prompts that it was given before; decode steps between their chunks included."""
-    left = sum(item.goal() - item.computed for item in runner.prefilling)
-    work = _seconds(runner, left)
-    members = sum(len(items) for items in runner.decoding.values())
-    if members and left:
-        chunks = -(-left // runner.facts.chunk)
-        work += chunks * _table(runner).seconds(batch=members, width=1, past=runner.facts.capacities[0])
-    return work
-
-
-def _held_up(runner: RunnerState, work: float) -> float:
-    """What the sequences that decode there lose by so much other work, all together."""
-    return work * sum(len(items) for items in runner.decoding.values())
-
-
-def _step(runner: RunnerState, rows: int) -> float:
-    """What one more sequence adds to a decode step there, for it and for all others."""
-    members = sum(len(items) for items in runner.decoding.values()) + 1
-    past = next((item for item in runner.facts.capacities if item > rows), runner.facts.capacities[-1])
-    return _table(runner).seconds(batch=members, width=1, past=past) * members
+    found, step = 0.0, load.step(load.now)
+    for item in load.decoders:
+        answer = load.answer(item)
+        held = min(work, (answer - item.generated) * step / DECODE_TIMES)
+        found += held / (answer * unit.step(item.slots[load.runner.name].capacity))
+    for item, _ in load.prompts:
+        if item.goal() - item.computed > rows:
+            found += work / unit.prompt(item.goal())
+    return found

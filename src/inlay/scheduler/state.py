@@ -15,6 +15,11 @@ from inlay.scheduler.waiting import Waiting
 from inlay.specs.device import SlotAddress
 from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 
+EXPECTED_ANSWER = 64.0
+"""Tokens that an answer is taken to have while none has ended."""
+ANSWER_WEIGHT = 0.1
+"""Of one answer that has ended in how long they are expected to be."""
+
 
 @dataclass(slots=True)
 class InFlight:
@@ -38,7 +43,8 @@ class RunnerState:
     `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
     `held_until` when a runner that waits for drafts goes on without them; `acceptance` what sequences to come may expect of
     a draft runner's guesses, or on other runners of guesses from their own text; `pace` by mode how much longer verify steps
-    took than predicted; `changes` how often a sequence came, began to decode or went.
+    took than predicted; `changes` how often a sequence came, began to decode or went; `next_chunk` when a prompt may have
+    its turn again while others decode.
     """
 
     facts: RunnerFacts
@@ -59,6 +65,7 @@ class RunnerState:
     last_capacity: int = 0
     window: int = 0
     changes: int = 0
+    next_chunk: float = 0.0
 
     @property
     def name(self) -> str:
@@ -121,7 +128,8 @@ class RunnerState:
 class State:
     """Everything the scheduler knows. Built from the facts of the runners; nothing in it comes from a clock.
 
-    `admissible` is set whenever something has changed that may let a waiting sequence in.
+    `admissible` is set whenever something has changed that may let a waiting sequence in; `answers` is how many tokens
+    answers had, the later ones counting more.
     """
 
     setup: SchedulerSetup
@@ -133,7 +141,12 @@ class State:
     next_transfer: int = 0
     next_order: int = 0
     admissible: bool = False
+    answers: float = EXPECTED_ANSWER
     handoffs: dict[int, int] = field(default_factory=dict)
+
+    def answered(self, tokens: int) -> None:
+        """An answer has ended with so many."""
+        self.answers += ANSWER_WEIGHT * (tokens - self.answers)
 
     def salt_of(self, sequence: Sequence) -> str:
         """What separates its kept prefixes from those of other models and tenants."""

@@ -123,7 +123,7 @@ class World:
                 case Send(runner=runner, message=message):
                     self.tell(runner, message)
                 case Emit(sequence=number, sampled=sampled):
-                    self.tokens.setdefault(number, []).append(sampled.token)
+                    self.emitted(number, sampled.token)
                 case Finish() | Fail():
                     assert command.sequence not in self.ended
                     self.ended[command.sequence] = command
@@ -136,6 +136,10 @@ class World:
                     self.wakes.append(at)
                 case Preempted():
                     self.preempted.append(command)
+
+    def emitted(self, number: int, token: int) -> None:
+        """A sequence has one more token."""
+        self.tokens.setdefault(number, []).append(token)
 
     def tell(self, runner: str, message: object) -> None:
         """A message is on its way to a device; an interruption overtakes what waits."""
@@ -252,8 +256,8 @@ class World:
 
     def report(self, runner: str, batch: Submit, results: list[RowResult]) -> None:
         """Answer, and begin the next round where there is one."""
-        ended = 0.1 * self.now  # quick rounds: several go into one report
-        done = BatchDone(batch=batch.batch, results=tuple(results), started=ended, ended=ended, prompt_tokens=0)
+        started, ended = self.span(runner)
+        done = BatchDone(batch=batch.batch, results=tuple(results), started=started, ended=ended, prompt_tokens=0)
         waits = any(to == runner for to, _ in self.pending) or (runner, batch.batch) in self.interrupted
         again = None if waits else following(batch, done)
         if again is not None:
@@ -263,6 +267,10 @@ class World:
         report = unsaid.take(done, more=again is not None)
         if report is not None:
             self.answer(runner, report)
+
+    def span(self, runner: str) -> tuple[float, float]:
+        """When the batch that ends now began and ended. They are quick: several rounds go into one report."""
+        return 0.1 * self.now, 0.1 * self.now
 
     def draft(self, runner: str, batch: Draft) -> None:
         """All steps at once, or fewer where it was interrupted before its turn came."""

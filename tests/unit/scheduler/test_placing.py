@@ -13,8 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scheduler_world import World, answer
 
 from inlay.scheduler import new_state
+from inlay.scheduler.placing import Way, choose_way
+from inlay.scheduler.sequence import new_sequence
 from inlay.specs.latency import LatencyTable
-from inlay.specs.schedule import RunnerFacts, SchedulerSetup
+from inlay.specs.sampling import Sampling
+from inlay.specs.schedule import RunnerFacts, SchedulerSetup, SequenceRequest
 from inlay.specs.speculation import SpeculationSetup
 
 
@@ -127,3 +130,70 @@ def test_rows_that_both_ends_know_are_neither_computed_nor_sent() -> None:
 def test_a_table_is_evaluated_as_it_says() -> None:
     it = msgspec.structs.replace(table(0.002), per_row=0.1, per_past=0.01)
     assert it.seconds(batch=3, width=4, past=5) == pytest.approx(0.005 + 3 * (0.1 + 0.008 + 0.05))
+
+
+def chosen(it: World, prompt: tuple[int, ...], max_tokens: int) -> Way:
+    """The way that a request would go now."""
+    sequence = new_sequence(
+        SequenceRequest(
+            sequence=99,
+            request="r99",
+            prompt=prompt,
+            max_tokens=max_tokens,
+            sampling=Sampling(temperature=0),
+            entropy=bytes(16),
+        )
+    )
+    runners = list(it.state.runners.values())
+    found = choose_way(
+        it.state,
+        sequence,
+        [item for item in runners if "prefill" in item.facts.roles],
+        [item for item in runners if "decode" in item.facts.roles],
+    )
+    assert found is not None
+    return found
+
+
+def two(first: LatencyTable, second: LatencyTable) -> World:
+    both = ("prefill", "decode")
+    made = [msgspec.structs.replace(facts(name, *both, slots=9), table=item) for name, item in (("a", first), ("b", second))]
+    return world(*made)
+
+
+def test_on_an_idle_pair_the_cost_is_what_it_is_by_hand() -> None:
+    # a: a chunk of 8 takes 8 ms, a step 1 ms; b: a chunk 80 ms, a step 10 ms. 40 rows: 5 chunks.
+    it = two(table(0.001, fixed=0.0), table(0.01, fixed=0.0))
+    way = chosen(it, PROMPT, 10)
+    assert (way.name, way.prefill.name) == ("whole", "a")
+    assert way.seconds == pytest.approx(5 * 0.008) and way.cost == pytest.approx(1.0 + 1.0)
+
+
+def test_a_prompt_goes_where_prompts_are_quick_and_its_tokens_where_steps_are() -> None:
+    # a: a chunk takes 18 ms, a step 11 ms. b: a chunk 34 ms, a step 6 ms. 40 rows: 90 ms or 170 ms.
+    it = two(table(0.001, fixed=0.010), table(0.004, fixed=0.002))
+    way = chosen(it, PROMPT, 40)
+    assert (way.name, way.prefill.name, way.decode.name) == ("split", "a", "b")
+    # The first token as soon as alone; 40 tokens of 6 ms each, with 2 ms and the bytes of 8 rows for the hand-off.
+    assert way.seconds == pytest.approx(0.090)
+    assert way.cost == pytest.approx(1.0 + (0.006 + (0.002 + 8 * 100 / 1e9) / 40) / 0.006)
+
+
+def test_an_answer_too_short_for_a_hand_off_stays_where_its_prompt_is() -> None:
+    # As above, but for 2 tokens the hand-off adds 1 ms to each of 6, where steps of 6.8 ms need none.
+    it = two(table(0.001, fixed=0.0058), table(0.004, fixed=0.002))
+    assert chosen(it, PROMPT, 2).name == "whole" and chosen(it, PROMPT, 60).name == "split"
+
+
+def test_how_long_answers_are_is_learned_from_those_that_end() -> None:
+    it = world(facts("d", "prefill", "decode", per_token=0.001))
+    before = it.state.answers
+    for number in range(60):
+        it.request((number % 40,), max_tokens=3)
+        it.run()
+    assert before == 64 and it.state.answers == pytest.approx(3, abs=0.2)
+
+
+def test_a_table_of_zeros_is_no_reason_to_fail() -> None:
+    it = two(table(0.0, fixed=0.0), table(0.0, fixed=0.0))
+    assert chosen(it, PROMPT, 5).name == "whole"

@@ -8,7 +8,7 @@ figures.py holds the definitions, records.py the result; drawing.py and plot.py 
 from __future__ import annotations
 
 from inlay.client.load.drawing import page, shown
-from inlay.client.load.figures import parse_budgets
+from inlay.client.load.figures import keeps, parse_budgets, tpot_of, ttft_of
 from inlay.client.load.records import BenchResult, Level, Load, RequestRecord, Summary, dump_result, read_result
 from inlay.client.load.run import Bench, Plan
 from inlay.client.load.target import Target
@@ -25,8 +25,11 @@ __all__ = [
     "Target",
     "Workload",
     "dump_result",
+    "keeps",
     "page",
     "parse_budgets",
     "read_result",
     "shown",
+    "tpot_of",
+    "ttft_of",
 ]
