@@ -26,7 +26,7 @@ from typing import Any
 from goodput_page import page
 from measuring import RESULTS, ROOT, environment, kept_records, say, write_result
 from phase_times import phase_times
-from quiet import cpu_seconds, quietly
+from quiet import LIMIT, Watch, cpu_seconds, quietly
 from routes import CHOSEN, PLACES, Engine, Route, routes, take_turn
 from step_time import build_model
 from traffic import SHAPES, Asked, Shape
@@ -132,7 +132,9 @@ class Race:
         for route in self._rng.sample(contestants, len(contestants)):
             turn = partial(self._turn, route, requests)
             if self._once:
+                watch = Watch(self._pids)
                 records = await turn()
+                level.noisy += watch.read()[1] > LIMIT
             else:
                 seen = await quietly(turn, pids=self._pids)
                 records, level.noisy = seen.result, level.noisy + seen.noisy
