@@ -181,7 +181,8 @@ async def race(model: str, folder: Path, options: Any, work: Path) -> list[dict[
             say(f"{model}: starting {name}")
             engines[name] = await asyncio.to_thread(Engine.start, folder, setting, context=CONTEXT, event_log=logs[name])
         idle = await idle_share(list(engines.values()))
-        courses = [Course(shape, await alone(engines[shared], shape)) for shape in SHAPES]
+        shapes = [shape for shape in SHAPES if options.shape in shape.name]
+        courses = [Course(shape, await alone(engines[shared], shape)) for shape in shapes]
         contest = Race(engines, count=options.count, once=options.once, step=options.step)
         for course in courses:
             await contest.rise(course)
@@ -249,6 +250,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32, help="requests of a turn")
     parser.add_argument("--minutes", type=float, default=14.0, help="no further round begins that would end later")
     parser.add_argument("--quick", action="store_true", help="one round of short turns")
+    parser.add_argument("--shape", default="", help="only those with this in their name: a trial, which keeps no other")
     parser.add_argument("--once", action="store_true", help="take no turn again, also under foreign load: a trial")
     parser.add_argument("--work", type=Path, help="keep models and event logs in this folder")
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -31,7 +31,7 @@ def next_batch(state: State, runner: RunnerState, now: float) -> list[Command]:
     elif any(runner.decoding.values()):
         ready = ready_to_decode(state, runner, now, commands)
         if ready:
-            _decode(state, runner, ready, commands)
+            _decode(state, runner, ready, commands, now)
     return commands
 
 
@@ -54,12 +54,12 @@ def _ragged(state: State, runner: RunnerState, paging: PagePool, now: float) -> 
     if rows:
         flight = {row.sequence: (state.sequences[row.sequence].attempt, len(row.tokens)) for row in rows}
         (capacity,) = runner.pool.capacities
-        rounds, rows = paged_rounds(state, runner, paging, rows, capacity) if phase == DECODE else (1, rows)
+        rounds, rows = paged_rounds(state, runner, paging, rows, capacity, now) if phase == DECODE else (1, rows)
         commands.append(_submit(state, runner, phase, capacity, 0, runner.facts.slots, rows, flight, rounds=rounds))
     return commands
 
 
-def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]], commands: list[Command]) -> None:
+def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]], commands: list[Command], now: float) -> None:
     """One step of the sequences of one capacity, each with the drafts that there are for it."""
     capacities = sorted(ready)
     capacity = next((item for item in capacities if item > runner.last_capacity), capacities[0])
@@ -77,7 +77,7 @@ def _decode(state: State, runner: RunnerState, ready: dict[int, list[Sequence]],
     runner.last_capacity = capacity
     runner.window = first + count
     runner.held_until = None
-    rounds = rounds_of(state, runner, rows, capacity)
+    rounds = rounds_of(state, runner, rows, capacity, now)
     rows = with_ends(state, rows) if rounds > 1 else rows
     commands.append(_submit(state, runner, DECODE, capacity, first, count, rows, flight, rounds=rounds))
 

@@ -24,7 +24,7 @@ def step(state: State, event: Event, now: float) -> list[Command]:
         if runner.flight is None:
             commands += next_batch(state, runner, now)
         elif runner.flight.rounds > 1:
-            commands += interrupt_if_changed(runner)
+            commands += interrupt_if_changed(runner, now)
     for runner in state.drafters:
         if runner.flight is None:  # a verify step that has just begun may be run ahead of
             commands += next_batch(state, runner, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,21 @@ def test_while_prompts_wait_tokens_take_half_as_long_again_and_prompts_keep_a_th
     alone = 10 * CHUNK  # 1,280 rows
     assert (ended - 0.1) / alone == pytest.approx(3.0, abs=0.35)
     assert (during[-1] - during[0]) / (len(during) - 1) / STEP == pytest.approx(1.5, abs=0.2)
+
+
+def test_between_two_chunks_steps_run_in_a_row_and_a_chunk_begins_when_it_should() -> None:
+    rng, it = random.Random(1), world(BOTH)
+    it.request(prompt(rng, 16), max_tokens=200)
+    it.at(0.1, lambda: it.request(prompt(rng, 640), max_tokens=1) and None)
+    it.run()
+    after = it.batches[next(i for i, batch in enumerate(it.batches) if len(batch.rows[0].tokens) > 16) :]
+    chunks = [i for i, batch in enumerate(after) if batch.phase == "prefill"]
+    fit = int(2 * CHUNK / STEP)
+    assert len(chunks) == 5
+    for first, second in pairwise(chunks):
+        between = after[first + 1 : second]
+        assert between[0].rounds == fit <= len(between) <= fit + 1
+        assert len({batch.batch for batch in between}) <= 2
 
 
 def test_prompts_have_a_runner_for_themselves_where_nothing_decodes() -> None:
