@@ -6,7 +6,12 @@ STAMP := $(VENV)/.installed
 PORT ?= 0
 # Two processes of tests, each taking whole files: no more, for memory.
 SIDE_BY_SIDE := -n 2 --dist loadscope
-ROLES ?= --role prefill=cpu:0/openvino --role decode=cpu:1/onnxruntime
+# Every role at two unlike places, where there are two cores; the scheduler chooses for each request.
+ifeq ($(shell nproc),1)
+ROLES ?= --role prefill,decode=cpu:0/openvino:paged --role draft=cpu:0/openvino
+else
+ROLES ?= --role prefill,decode=cpu:0/openvino:paged --role prefill,decode=cpu:1/onnxruntime --role draft=cpu:1/onnxruntime
+endif
 
 # Frameworks that clash with the main environment: `make environments`, or one of them, for example `make environment-iree`.
 NAMES := $(patsubst environments/%.txt,%,$(filter-out environments/clients-%,$(wildcard environments/*.txt)))
@@ -41,7 +46,7 @@ $(CLIENTS:%=$(HOMES)/%/.installed): $(HOMES)/%/.installed: environments/%.txt co
 	touch $@
 
 demo: setup
-	@PYTHONUNBUFFERED=1 exec $(BIN)/inlay serve demo/target $(ROLES) --name inlay-demo --port $(PORT) \
+	@PYTHONUNBUFFERED=1 exec $(BIN)/inlay serve demo/target $(ROLES) --draft-model demo/draft --name inlay-demo --port $(PORT) \
 	  --ask "What does os.path.join do?"
 
 test: check

@@ -170,9 +170,12 @@ def timeline_drawing(found: Timeline, *, svg: bool = False) -> str:
     return as_svg(found) if svg else as_text(found)
 
 
-def stream_chat(url: str, *, model: str, question: str, key: str | None = None) -> Iterator[str]:
-    """Ask one question at an OpenAI-compatible endpoint; text as it arrives. Raises RequestError."""
-    return client_stream_chat(url, model=model, question=question, key=key)
+def stream_chat(
+    url: str, *, model: str, question: str, key: str | None = None, served: Callable[[dict[str, Any]], None] = lambda fact: None
+) -> Iterator[str]:
+    """Ask one question at an OpenAI-compatible endpoint; text as it arrives, and to `served` what ours says of how it was
+    served. Raises RequestError."""
+    return client_stream_chat(url, model=model, question=question, key=key, served=served)
 
 
 class AsyncLLM:

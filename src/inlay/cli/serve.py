@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -22,7 +22,7 @@ from inlay.specs.deployment import Deployment, dump_deployment
 from inlay.specs.generation import Description
 from inlay.specs.precision import Precision, precision_name
 from inlay.specs.speculation import SpeculationSetup
-from inlay.units import format_bytes
+from inlay.units import format_bytes, format_seconds
 
 
 def serve(
@@ -92,7 +92,7 @@ def _announce(running: Running, description: Description, url: str, *, as_json: 
         return
     table = Table(title=f"{description.model}, context {description.context}", title_justify="left")
     for column in ("stage", "layers", "device", "framework", "precision", "runner", "process"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for runner in description.runners:
         for region in runner.regions:
             layers = f"{region.layers[0]}-{region.layers[1] - 1}"
@@ -125,9 +125,27 @@ def deployment_facts(deployment: Deployment) -> list[dict[str, object]]:
 def _ask(url: str, model: str, question: str, *, key: str | None) -> None:
     """One streamed question over the real endpoint, printed as it arrives."""
     print(f"\n> {question}", flush=True)
-    for text in api.stream_chat(url, model=model, question=question, key=key):
+    served: dict[str, Any] = {}
+    for text in api.stream_chat(url, model=model, question=question, key=key, served=served.update):
         print(text, end="", flush=True)
     print(flush=True)
+    for line in served_lines(served):
+        print(line, file=sys.stderr, flush=True)
+
+
+def served_lines(served: dict[str, Any]) -> list[str]:
+    """How one answer came about, as the endpoint tells it: the places, each choice with its reason, the times."""
+    if not served:
+        return []
+    places = dict.fromkeys((served.get("prefill", ""), served.get("decode", "")))
+    times = ", ".join(
+        f"{name.replace('_', ' ')} {format_seconds(seconds)}" for name, seconds in served.get("timing", {}).items()
+    )
+    return [
+        f"\nserved at {' → '.join(filter(None, places))}, {served.get('way', '')}: {served.get('reason', '')}",
+        f"speculation, {served.get('speculation_reason', '')}",
+        f"times (measured): {times}",
+    ]
 
 
 def _show_memory(running: Running) -> None:

@@ -55,7 +55,8 @@ def status_text(before: Sequence[Sample], after: Sequence[Sample], *, seconds: f
         return "the engine does not answer"
     old, new = _totals(before), _totals(after)
     parts = [part(old, new, seconds) for part in PARTS]
-    return "  ".join([*filter(None, parts), *_phases(before, after), *_busy(before, after, seconds), *_modes(after)])
+    last = [*_ways(before, after), *_phases(before, after), *_busy(before, after, seconds), *_modes(after)]
+    return "  ".join([*filter(None, parts), *last])
 
 
 def _requests(old: Totals, new: Totals, seconds: float) -> str:
@@ -96,6 +97,13 @@ def _faults(old: Totals, new: Totals, seconds: float) -> str:
 
 PARTS: tuple[Part, ...] = (_requests, _rate, _cache, _prefix, _acceptance, _faults)
 """The parts of the line in order."""
+
+
+def _ways(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
+    """How the prompts placed since the last reading are computed: `2 whole, 1 split`."""
+    placed = _changes(before, after, "inlay_plan_requests", "kind")
+    said = ", ".join(f"{count:.0f} {way}" for way, count in placed.items() if count > 0)
+    return [said] if said else []
 
 
 def _phases(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from inlay.errors import RequestError
@@ -12,8 +13,17 @@ from inlay.errors import RequestError
 DATA = b"data: "
 
 
-def stream_chat(url: str, *, model: str, question: str, key: str | None = None, seconds: float = 120.0) -> Iterator[str]:
-    """Text of the answer to one user message as it arrives. Raises RequestError with the endpoint's own words."""
+def stream_chat(
+    url: str,
+    *,
+    model: str,
+    question: str,
+    key: str | None = None,
+    seconds: float = 120.0,
+    served: Callable[[dict[str, Any]], None] = lambda fact: None,
+) -> Iterator[str]:
+    """Text of the answer to one user message as it arrives; `served` is told what an endpoint of ours says of how it was
+    served (field `inlay`). Raises RequestError with the endpoint's own words."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.netloc, timeout=seconds)
@@ -28,7 +38,10 @@ def stream_chat(url: str, *, model: str, question: str, key: str | None = None, 
             )
         for line in answer:
             if line.startswith(DATA) and line.strip() != b"data: [DONE]":
-                yield from _texts(json.loads(line[len(DATA) :]))
+                chunk = json.loads(line[len(DATA) :])
+                if isinstance(fact := chunk.get("inlay"), dict):
+                    served(fact)
+                yield from _texts(chunk)
     except OSError as error:
         raise RequestError(f"{url} cannot be reached: {error}", status=503) from error
     finally:

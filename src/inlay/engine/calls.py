@@ -9,9 +9,10 @@ from typing import Any
 from inlay.engine.stops import StopFilter
 from inlay.engine.tools import Read, ToolReader
 from inlay.models import TextStream, Tokenizer
+from inlay.specs.choice import Drafted
 from inlay.specs.generation import CallPiece, Delta, EngineToClient, Failed, Finished, Generate, Started
 from inlay.specs.sampling import SampledToken
-from inlay.specs.schedule import SequenceRequest
+from inlay.specs.schedule import Placed, SequenceRequest
 
 Reply = Callable[[EngineToClient], None]
 
@@ -45,9 +46,9 @@ class Choice:
         self.tokens = 0
         self.finish_reason: str | None = None
 
-    def placed(self, prefill: str, decode: str, cached: int) -> None:
+    def placed(self, placed: Placed) -> None:
         """See Listener."""
-        self._call.placed(prefill, decode, cached)
+        self._call.placed(placed)
 
     def scored(self, scores: tuple[SampledToken, ...]) -> None:
         """See Listener. The echoed prompt goes out with its log-probabilities; its first token has none."""
@@ -74,9 +75,10 @@ class Choice:
         if self.finish_reason is None:
             self._finish("stop", self._rest(), None)
 
-    def finished(self, reason: str) -> None:
+    def finished(self, reason: str, drafted: Drafted | None) -> None:
         """See Listener."""
         if self.finish_reason is None:
+            self._call.speculated(drafted)
             read = Read() if self._is_mute else self._rest()
             stopped = self._stops.stopped
             self._end("length" if self._is_mute else "stop" if stopped else reason, read, None)
@@ -161,6 +163,7 @@ class Call:
         self._began = monotonic()
         self._placed: float | None = None
         self._cached = 0
+        self._drafted: Drafted | None = None
         self._first: float | None = None
         self._last = self._began
 
@@ -169,12 +172,32 @@ class Call:
         if not self.ended:
             self._reply(message)
 
-    def placed(self, prefill: str, decode: str, cached: int) -> None:
+    def placed(self, placed: Placed) -> None:
         """The first choice to be placed tells the client."""
         if self._placed is None:
             self._placed = monotonic()
-            self._cached = cached
-            self.reply(Started(call=self.message.call, prompt_tokens=len(self.prompt), prefill=prefill, decode=decode))
+            self._cached = placed.cached
+            self.reply(
+                Started(
+                    call=self.message.call,
+                    prompt_tokens=len(self.prompt),
+                    prefill=placed.prefill,
+                    decode=placed.decode,
+                    way=placed.way,
+                    weighed=placed.weighed,
+                    asked=placed.asked,
+                    drafting=placed.drafting,
+                )
+            )
+
+    def speculated(self, drafted: Drafted | None) -> None:
+        """How one of its choices did; they are added up."""
+        before = self._drafted
+        if drafted is None or before is None:
+            self._drafted = drafted or before
+            return
+        modes = {mode: before.modes.get(mode, 0) + drafted.modes.get(mode, 0) for mode in {**before.modes, **drafted.modes}}
+        self._drafted = Drafted(modes=modes, drafts=before.drafts + drafted.drafts, accepted=before.accepted + drafted.accepted)
 
     def token_seen(self) -> None:
         """Keep the times of the first and of the last token."""
@@ -215,6 +238,7 @@ class Call:
                 completion_tokens=completion,
                 cached_tokens=min(self._cached, len(self.prompt)),
                 timing=timing,
+                drafted=self._drafted,
             )
         )
         self.ended = True

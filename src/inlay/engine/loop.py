@@ -12,6 +12,7 @@ import msgspec
 from inlay.engine.guidance import Fault, Guidance
 from inlay.engine.journal import LogEntry
 from inlay.scheduler import State, step
+from inlay.specs.choice import Drafted
 from inlay.specs.device import BatchDone, EngineToDevice, Submit
 from inlay.specs.sampling import SampledToken
 from inlay.specs.schedule import Answered, Cancelled, Command, Emit, Event, Fail, Finish, Placed, Send, Wake
@@ -20,8 +21,8 @@ from inlay.specs.schedule import Answered, Cancelled, Command, Emit, Event, Fail
 class Listener(Protocol):
     """Who is told what becomes of one sequence."""
 
-    def placed(self, prefill: str, decode: str, cached: int) -> None:
-        """It left the queue for these runners; so many of its tokens need not be computed."""
+    def placed(self, placed: Placed) -> None:
+        """It left the queue: for which runners, why, and how many of its tokens need not be computed."""
 
     def scored(self, scores: tuple[SampledToken, ...]) -> None:
         """The log-probabilities of its prompt, the first token left out; before any token."""
@@ -32,8 +33,8 @@ class Listener(Protocol):
     def completed(self) -> None:
         """Its grammar lets nothing more follow."""
 
-    def finished(self, reason: str) -> None:
-        """It ended: "stop", "length" or "cancelled"."""
+    def finished(self, reason: str, drafted: Drafted | None) -> None:
+        """It ended: "stop", "length" or "cancelled"; and how it speculated."""
 
     def failed(self, status: int, code: str, message: str) -> None:
         """It cannot go on."""
@@ -98,13 +99,13 @@ class EngineLoop:
                     self._fail(number, fault)
             case Send(runner=runner, message=message):
                 self._send(runner, message)
-            case Placed(sequence=number, prefill=prefill, decode=decode, cached=cached) if number in self._listeners:
-                self._listeners[number].placed(prefill, decode, cached)
+            case Placed(sequence=number) if number in self._listeners:
+                self._listeners[number].placed(command)
             case Emit(sequence=number, sampled=sampled) if number in self._listeners:
                 self._emit(number, sampled)
-            case Finish(sequence=number, reason=reason) if number in self._listeners:
+            case Finish(sequence=number, reason=reason, drafted=drafted) if number in self._listeners:
                 self.guidance.forget(number)
-                self._listeners.pop(number).finished(reason)
+                self._listeners.pop(number).finished(reason, drafted)
             case Fail(sequence=number, status=status, code=code, message=message) if number in self._listeners:
                 self.guidance.forget(number)
                 self._listeners.pop(number).failed(status, code, message)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inlay.engine.quarantine import QUARANTINED
+from inlay.specs.choice import Drafted
 from inlay.specs.device import (
     AbortTransfer,
     BatchDone,
@@ -51,6 +52,8 @@ class Metering:
         self._arrived: dict[int, float] = {}
         self._prompts: dict[int, int] = {}
         self._last_token: dict[int, float] = {}
+        self._pairs: dict[int, str] = {}
+        self._modes: dict[str, str] = {}
 
     def worked(self, place: str, message: DeviceToEngine) -> None:
         """One message of one process: how long its device was busy."""
@@ -96,6 +99,26 @@ class Metering:
                 self._arrived.pop(command.sequence, None)
                 self._prompts.pop(command.sequence, None)
                 self._last_token.pop(command.sequence, None)
+                self._pairs.pop(command.sequence, None)
+
+    def _begun(self, placed: Placed) -> None:
+        if placed.drafting is not None:
+            source = self._labels[placed.drafting.runner].device if placed.drafting.runner else "own text"
+            pair = self._pairs[placed.sequence] = f"{source} > {self._labels[placed.decode].device}"
+            self._show_mode(pair, placed.drafting.mode)
+
+    def _ended(self, sequence: int, drafted: Drafted | None) -> None:
+        pair = self._pairs.pop(sequence, None)
+        if pair is not None and drafted is not None:
+            mode = max(drafted.modes, key=lambda item: drafted.modes[item])
+            self._meters.spec_requests.labels(pair, mode).inc()
+            self._show_mode(pair, mode)
+
+    def _show_mode(self, pair: str, mode: str) -> None:
+        before, self._modes[pair] = self._modes.get(pair), mode
+        if before is not None:
+            self._meters.spec_mode.labels(pair, before).set(0)
+        self._meters.spec_mode.labels(pair, mode).set(1)
 
     def _token(self, sequence: int, now: float) -> None:
         before = self._last_token.get(sequence)
@@ -136,16 +159,18 @@ class Metering:
             case Send(message=OpenTransfer(binding=binding)):
                 source, destination = self._labels[binding.source], self._labels[binding.destination]
                 self._routes[binding.transfer] = (source.device, destination.device)
-            case Placed(sequence=number, prefill=prefill, decode=decode, cached=cached):
-                self._meters.plan_requests.labels("split" if prefill != decode else "whole").inc()
+            case Placed(sequence=number, way=way, cached=cached):
+                self._meters.plan_requests.labels(way).inc()
+                self._begun(command)
                 self._meters.prefix_cache_queries.inc(self._prompts.pop(number, 0))
                 self._meters.prefix_cache_hits.inc(cached)
             case Preempted():
                 self._meters.preemptions.inc()
             case Emit():
                 self._meters.generation_tokens.inc()
-            case Finish(reason=reason):
+            case Finish(sequence=number, reason=reason, drafted=drafted):
                 self._meters.request_success.labels(reason).inc()
+                self._ended(number, drafted)
             case Recompute(cause=cause):
                 self._meters.kv_recompute.inc()
                 if cause == "lease":

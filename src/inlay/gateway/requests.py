@@ -6,6 +6,7 @@ import msgspec
 
 from inlay.errors import RequestError
 from inlay.specs.generation import Constraint, Generate, GenerationParameters, Placement, ToolUse
+from inlay.specs.speculation import AUTO, MODES
 from inlay.wire import ChatRequest, CompletionRequest, plain_messages
 
 _COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions; a chat has none
@@ -77,6 +78,8 @@ def _parameters(
         logprobs=logprobs,
         echo=echo,
         constraint=_constraint(request),
+        speculation=_speculation(request),
+        drafts=(request.inlay.drafts or 0) if request.inlay is not None else 0,
     )
 
 
@@ -122,4 +125,12 @@ def _tool_use(request: ChatRequest) -> ToolUse | None:
 def _placement(request: ChatRequest | CompletionRequest) -> Placement:
     if request.inlay is None:
         return Placement()
-    return Placement(prefill=request.inlay.prefill, decode=request.inlay.decode)
+    return Placement(prefill=request.inlay.prefill, decode=request.inlay.decode, draft=request.inlay.draft)
+
+
+def _speculation(request: ChatRequest | CompletionRequest) -> str:
+    asked = None if request.inlay is None else request.inlay.speculation
+    if asked is not None and asked not in MODES:
+        found = f"`inlay.speculation` is {asked!r:.80}, expected one of: {', '.join(MODES)}"
+        raise RequestError(found, param="inlay.speculation", hint="leave it out for the deployment's own")
+    return asked or AUTO

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from inlay.errors import RequestError
+from inlay.gateway.reasons import mode_of, mode_reason, way_reason
 from inlay.gateway.upstream import Event, error_of, protocol_error
 from inlay.specs.generation import CallPiece, Delta, Failed, Finished, Started
 from inlay.wire import Served, Usage, count_usage
@@ -106,13 +109,23 @@ class Tally:
         timing = {} if finished is None else finished.timing
         if started is None:
             return Served(prefill="", decode="", timing=timing)
-        return Served(prefill=started.prefill, decode=started.decode, timing=timing)
+        drafted = None if finished is None else finished.drafted
+        return Served(
+            prefill=started.prefill,
+            decode=started.decode,
+            timing=timing,
+            way=started.way,
+            reason=way_reason(started),
+            speculation=mode_of(started.drafting, drafted),
+            speculation_reason=mode_reason(started.drafting, drafted),
+            acceptance=None if drafted is None or not drafted.drafts else round(drafted.accepted / drafted.drafts, 3),
+        )
 
     def served_all(self) -> Served:
         """The same for the whole call; see `Served.prompts`."""
         each = tuple(self.served(i) for i in range(len(self._started)))
         first = each[0]
-        return Served(prefill=first.prefill, decode=first.decode, timing=first.timing, prompts=each if len(each) > 1 else ())
+        return msgspec.structs.replace(first, prompts=each if len(each) > 1 else ())
 
 
 def refused(batch: Sequence[tuple[int, Event]]) -> RequestError | None:

@@ -8,7 +8,7 @@ from inlay.scheduler.placing import Way, choose_way
 from inlay.scheduler.preempting import take_room
 from inlay.scheduler.sequence import PREFILL, Sequence, new_sequence
 from inlay.scheduler.state import RunnerState, State
-from inlay.scheduler.verifying import begin
+from inlay.scheduler.verifying import begin, drafting_of
 from inlay.specs.schedule import Command, Fail, Placed, SequenceRequest
 from inlay.specs.speculation import MODES
 
@@ -105,12 +105,25 @@ def _place(state: State, sequence: Sequence, way: Way, now: float) -> list[Comma
     filled, known = enter(state, sequence, decode, len(sequence.tokens) + 1)
     if prefill is decode:
         sequence.computed = known
-        commands = [Placed(sequence.number, prefill.name, decode.name, known, way.name), *filled]
+        commands = filled
     else:
         more, sequence.computed = enter(state, sequence, prefill, sequence.part or len(sequence.tokens))
         sequence.computed = min(sequence.computed, sequence.goal() - 1)
-        commands = [Placed(sequence.number, prefill.name, decode.name, sequence.computed, way.name), *filled, *more]
-        commands += open_handoff(state, sequence, now, start=min(known, sequence.goal() - 1))
+        commands = [*filled, *more, *open_handoff(state, sequence, now, start=min(known, sequence.goal() - 1))]
     prefill.prefilling.append(sequence)
     begin(state, sequence, now)
-    return commands
+    return [_placed(sequence, way), *commands]
+
+
+def _placed(sequence: Sequence, way: Way) -> Placed:
+    request = sequence.request
+    return Placed(
+        sequence.number,
+        way.prefill.name,
+        way.decode.name,
+        sequence.computed,
+        way.name,
+        weighed=way.weighed,
+        asked=request.prefill is not None or request.decode is not None,
+        drafting=drafting_of(sequence),
+    )

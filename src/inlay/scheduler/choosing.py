@@ -78,10 +78,10 @@ def choose(state: State, sequence: Sequence, now: float, *, steps: int = 1) -> N
 def best_choice(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Choice:
     """The choice of largest predicted gain; mode "off" with gain 1 where none is worth while."""
     present = None
-    best = off = next(_choices(state, sequence, target, speculation))
-    for choice in _choices(state, sequence, target, speculation):
-        if choice.gain > best.gain:
-            best = choice
+    off, *others = _choices(state, sequence, target, speculation)
+    best = max(others, key=lambda choice: choice.gain, default=off)
+    speculation.best_mode, speculation.best_gain = best.mode, best.gain
+    for choice in (off, *others):
         if (choice.mode, choice.drafts) == (speculation.mode, speculation.drafts):
             present = choice
     if best.gain < WORTH_WHILE:

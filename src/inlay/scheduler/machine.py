@@ -10,6 +10,7 @@ from inlay.scheduler.rounds import interrupt_if_changed
 from inlay.scheduler.sequence import DECODE, PREFILL, WAITING, Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.scheduler.turns import chunk_done
+from inlay.specs.choice import Drafted
 from inlay.specs.device import BatchDone, BatchFailed, DraftDone, KvArrived, KvFailed, RowResult
 from inlay.specs.sampling import SampledToken
 from inlay.specs.schedule import Answered, Arrived, Cancelled, Command, Emit, Event, Fail, Finish, Lost, Tick
@@ -85,6 +86,8 @@ def _row_done(
 ) -> None:
     given = len(result.sampled)
     sequence.computed += given if given and sequence.phase == DECODE else added
+    if sequence.phase == DECODE and given:
+        verifying.count(sequence, given)
     for sampled in result.sampled:
         sequence.tokens.append(sampled.token)
         commands.append(Emit(sequence.request.sequence, runner.name, sampled))
@@ -173,4 +176,11 @@ def _end(state: State, sequence: Sequence, final: Finish | Fail) -> list[Command
     state.waiting.serve(sequence.request.tenant, sequence.generated)
     if len(state.sequences) == 0:
         state.waiting.forget(set())
-    return [*commands, final]
+    return [*commands, _with_drafts(final, sequence)]
+
+
+def _with_drafts(final: Finish | Fail, sequence: Sequence) -> Finish | Fail:
+    if isinstance(final, Fail) or not sequence.modes:
+        return final
+    drafted = Drafted(modes=sequence.modes, drafts=sequence.drafted, accepted=sequence.accepted)
+    return Finish(final.sequence, final.reason, drafted)

@@ -18,6 +18,7 @@ from inlay.scheduler.loads import Load, Unit
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.scheduler.turns import DECODE_TIMES
+from inlay.specs.choice import Weighed
 
 PARTS = 4
 """A prompt may be divided at each of so many equal parts."""
@@ -29,13 +30,15 @@ TRANSFER_SECONDS = 0.002
 
 class Way(NamedTuple):
     """`part` rows of the prompt are computed on `prefill`, the rest on `decode` (0 = all where `prefill` is). `seconds` are
-    predicted to the first token; `cost` is what is to be least; 0 where no times are known."""
+    predicted to the first token; `cost` is what is to be least; 0 where no times are known. `weighed`: the best of each
+    kind."""
 
     prefill: RunnerState
     decode: RunnerState
     part: int = 0
     seconds: float = 0.0
     cost: float = 0.0
+    weighed: tuple[Weighed, ...] = ()
 
     @property
     def name(self) -> str:
@@ -53,8 +56,7 @@ def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], d
         decode = max(roomy, key=lambda item: (item.name == sequence.decode, item.facts.slots - len(item.holders)))
         return Way(decode, decode)
     if all(item.facts.table is not None for item in (*prefills, *roomy)):
-        ways = list(_ways(state, sequence, prefills, roomy))
-        return min(ways, key=lambda way: way.cost, default=None)
+        return _best(_ways(state, sequence, prefills, roomy))
     decode = max(roomy, key=lambda item: item.facts.slots - len(item.holders))
     able = [item for item in prefills if item is decode or has_room(state, sequence, item, rows)]
     if not able:
@@ -63,6 +65,20 @@ def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], d
     if request.max_tokens == 1 and request.decode is None and has_room(state, sequence, prefill, rows + 1):
         decode = prefill  # one token only: nothing to hand off
     return Way(prefill, decode)
+
+
+def _best(ways: Iterator[Way]) -> Way | None:
+    """The cheapest of all, with the cheapest of each kind."""
+    kinds: dict[str, Way] = {}
+    for way in ways:
+        if way.name not in kinds or way.cost < kinds[way.name].cost:
+            kinds[way.name] = way
+    best = sorted(kinds.values(), key=lambda way: way.cost)
+    weighed = tuple(
+        Weighed(way=way.name, prefill=way.prefill.name, decode=way.decode.name, seconds=way.seconds, cost=way.cost)
+        for way in best
+    )
+    return best[0]._replace(weighed=weighed) if best else None
 
 
 def _ways(state: State, sequence: Sequence, prefills: Items[RunnerState], decoders: Items[RunnerState]) -> Iterator[Way]:

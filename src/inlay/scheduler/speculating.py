@@ -72,7 +72,8 @@ class Speculation:
     what was accepted and judged, older ones counting less, by who drafted; `hits` of `outcomes` verdicts found the next guess
     made already. `since` counts verdicts since the last choice; without drafts the next one is made at `probe_at` tokens, with
     what was last `tried`. One verify step was `expected` to take so many seconds, and the present one `began` then.
-    `coverage` is the share of steps for which its own text had a guess.
+    `coverage` is the share of steps for which its own text had a guess. `best_mode` promised most at the last choice,
+    `best_gain`, taken or not.
     """
 
     asked: str
@@ -93,6 +94,8 @@ class Speculation:
     coverage: float = 0.5
     hits: float = 0.0
     outcomes: float = 0.0
+    best_mode: str = ""
+    best_gain: float = 0.0
 
     def best(self, tokens: list[int]) -> Guess | None:
         """The guess with most left to come, those that the text has left behind forgotten."""

@@ -8,6 +8,7 @@ from inlay.scheduler.ngram import Memory
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.speculating import FORGET, DraftSlot, Guess, Speculation
 from inlay.scheduler.state import RunnerState, State
+from inlay.specs.choice import Drafting
 from inlay.specs.device import Proposal
 from inlay.specs.schedule import Command, Wake
 from inlay.specs.speculation import AUTO, ENUMERATED, FREE, NGRAM, OFF, SYNCHRONOUS
@@ -38,6 +39,32 @@ def begin(state: State, sequence: Sequence, now: float) -> None:
         drafter.drafting[sequence.number] = sequence
     choose(state, sequence, now)
     speculation.began = 0.0  # the first step begins when the prompt is computed
+
+
+def drafting_of(sequence: Sequence) -> Drafting | None:
+    """How a sequence that was just placed begins; None where it does not speculate at all."""
+    speculation = sequence.speculation
+    if speculation is None:
+        return None
+    return Drafting(
+        mode=speculation.mode,
+        drafts=0 if speculation.mode == OFF else speculation.drafts,
+        runner=speculation.drafter or "",
+        best=speculation.best_mode,
+        gain=speculation.best_gain,
+        asked=speculation.asked != AUTO,
+    )
+
+
+def count(sequence: Sequence, sampled: int) -> None:
+    """A verify step of a sequence that speculates has given so many tokens."""
+    speculation = sequence.speculation
+    if speculation is None:
+        return
+    sequence.modes[speculation.mode] = sequence.modes.get(speculation.mode, 0) + sampled
+    if speculation.verifying > 0:
+        sequence.drafted += speculation.verifying
+        sequence.accepted += sampled - 1
 
 
 def _take_slots(drafter: RunnerState, rows: int, wanted: int) -> list[DraftSlot]:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from inlay.specs.choice import Drafted, Drafting, Weighed
+
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer must be: any JSON object; JSON of a schema (`text`, itself JSON); a match of a regular expression; one
@@ -127,12 +129,16 @@ class ReadMeters(msgspec.Struct, frozen=True, kw_only=True, tag="meters"):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
-    """The request was admitted: prompt length and the placement chosen for it."""
+    """The request was admitted: prompt length, the placement chosen for it, and what was weighed; see `Placed`."""
 
     call: int
     prompt_tokens: int
     prefill: str
     decode: str
+    way: str = "whole"
+    weighed: tuple[Weighed, ...] = ()
+    asked: bool = False
+    drafting: Drafting | None = None
 
 
 class CallPiece(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -161,13 +167,14 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_default
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
-    """All choices have ended: the usage counts, and timing in seconds by name."""
+    """All choices have ended: the usage counts, timing in seconds by name, and how they speculated, if they did."""
 
     call: int
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     timing: dict[str, float] = {}
+    drafted: Drafted | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from inlay.specs.choice import Drafted, Drafting, Weighed
 from inlay.specs.device import DeviceToEngine, EngineToDevice
 from inlay.specs.latency import LatencyTable
 from inlay.specs.sampling import SampledToken, Sampling
@@ -131,13 +132,17 @@ class Wake(msgspec.Struct, frozen=True, tag="wake"):
 class Placed(msgspec.Struct, frozen=True, tag="placed"):
     """A sequence left the queue: its prompt runs on `prefill`, its tokens on `decode`; the first `cached` tokens of it
     need not be computed, a kept prefix holds them. `way` says how its prompt is computed: "whole" where it decodes, "split"
-    elsewhere, "part" the first part elsewhere."""
+    elsewhere, "part" the first part elsewhere. `weighed` are the best of each kind of way with predicted times, the chosen one
+    first (empty where no times are known); `asked`: the request named a place."""
 
     sequence: int
     prefill: str
     decode: str
     cached: int = 0
     way: str = "whole"
+    weighed: tuple[Weighed, ...] = ()
+    asked: bool = False
+    drafting: Drafting | None = None
 
 
 class Preempted(msgspec.Struct, frozen=True, tag="preempted"):
@@ -156,10 +161,11 @@ class Emit(msgspec.Struct, frozen=True, tag="emit"):
 
 
 class Finish(msgspec.Struct, frozen=True, tag="finish"):
-    """A sequence has ended: "stop" (an end token), "length", or "cancelled"."""
+    """A sequence has ended: "stop" (an end token), "length", or "cancelled"; and how it speculated, if it did."""
 
     sequence: int
     reason: str
+    drafted: Drafted | None = None
 
 
 class Fail(msgspec.Struct, frozen=True, tag="fail"):

@@ -61,6 +61,15 @@ class EngineMeters:
         self.plan_requests = Counter(
             "inlay_plan_requests_total", "Requests by how they were placed", ["kind"], registry=registry
         )
+        self.spec_requests = Counter(
+            "inlay_spec_requests_total",
+            "Requests by who drafted for whom and the mode that gave most of their tokens",
+            ["pair", "mode"],
+            registry=registry,
+        )
+        self.spec_mode = Gauge(
+            "inlay_spec_mode", "1 for the mode in which each pair began or ended last", ["pair", "mode"], registry=registry
+        )
         self.worker_epoch = Gauge("inlay_worker_epoch", "Epoch of the device's process", ["device"], registry=registry)
         self.time_to_first_token = Histogram(
             "vllm:time_to_first_token_seconds", "Time to first token", registry=registry, buckets=_FIRST_TOKEN_SECONDS

@@ -26,10 +26,11 @@ from inlay.engine.loop import EngineLoop
 from inlay.engine.verifying import verify
 from inlay.models import read_tokenizer
 from inlay.scheduler import new_state
+from inlay.specs.choice import Drafted
 from inlay.specs.device import Row
 from inlay.specs.generation import Constraint
 from inlay.specs.sampling import SampledToken, Sampling
-from inlay.specs.schedule import Arrived, Cancelled, Event, RunnerFacts, SchedulerSetup, SequenceRequest
+from inlay.specs.schedule import Arrived, Cancelled, Event, Placed, RunnerFacts, SchedulerSetup, SequenceRequest
 from inlay.specs.speculation import ENUMERATED, FREE, NGRAM, OFF, SYNCHRONOUS, SpeculationSetup
 
 pytest.importorskip("llguidance")
@@ -76,7 +77,7 @@ class Ear:
         self.complete = False
         self.end: str | None = None
 
-    def placed(self, prefill: str, decode: str, cached: int) -> None:
+    def placed(self, placed: Placed) -> None:
         pass
 
     def scored(self, scores: tuple[SampledToken, ...]) -> None:
@@ -90,7 +91,7 @@ class Ear:
         self.complete = True
         self.world.loop.feed(Cancelled(self.number, "complete"))
 
-    def finished(self, reason: str) -> None:
+    def finished(self, reason: str, drafted: Drafted | None) -> None:
         self.end = reason
 
     def failed(self, status: int, code: str, message: str) -> None:

@@ -132,7 +132,7 @@ def test_every_sequence_gets_its_tokens_through_every_cut_also_when_parts_of_han
     for request in load(it, random.Random(seed), 20):
         count = min(request.max_tokens, 96 - len(request.prompt))  # type: ignore[attr-defined]
         assert it.tokens[request.sequence] == answer(request.prompt, count)  # type: ignore[attr-defined]
-        assert it.ended[request.sequence] == Finish(request.sequence, "length")  # type: ignore[attr-defined]
+        assert it.ended[request.sequence].reason == "length"  # type: ignore[attr-defined]
     assert not it.state.sequences and not it.state.handoffs
     assert it.replicas.open == 0
     if "p" in cuts:

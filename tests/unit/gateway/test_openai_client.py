@@ -13,6 +13,17 @@ from inlay.specs.generation import Delta, Failed, Finished, Generate, Started
 
 MESSAGES: Any = [{"role": "user", "content": "count"}]
 
+SERVED = {
+    "prefill": "a:0/x",
+    "decode": "b:0/y",
+    "timing": {"ttft": 0.5},
+    "way": "whole",
+    "reason": "the prompt is computed where it decodes: the shortest queue, no times are known",
+    "speculation": "off",
+    "speculation_reason": "off: asked for, or nobody drafts here",
+}
+"""Of the upstream of these tests, which says no more than where."""
+
 
 @pytest.fixture
 def client(site: Any) -> Iterator[openai.OpenAI]:
@@ -40,7 +51,7 @@ def test_a_chat_comes_back_whole_with_usage_and_placement(client: openai.OpenAI,
     assert done.usage is not None and done.usage.prompt_tokens_details is not None
     assert (done.usage.prompt_tokens, done.usage.completion_tokens, done.usage.total_tokens) == (4, 6, 10)
     assert done.usage.prompt_tokens_details.cached_tokens == 1
-    assert done.model_extra == {"inlay": {"prefill": "a:0/x", "decode": "b:0/y", "timing": {"ttft": 0.5}}}
+    assert done.model_extra == {"inlay": SERVED}
     assert done.id.startswith("chatcmpl-") and done.object == "chat.completion" and done.model == "tiny/model"
     [asked] = site.upstream.requests
     assert asked.messages == ({"role": "user", "content": "count"},) and asked.text is None and asked.tokens is None
@@ -64,7 +75,7 @@ def test_a_chat_stream_has_role_text_reason_and_no_usage(client: openai.OpenAI) 
     assert [chunk.choices[0].delta.content for chunk in chunks[1:]] == ["one", " two", " three", None]
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 4 + ["stop"]
     assert all(chunk.usage is None for chunk in chunks)
-    assert chunks[-1].model_extra == {"inlay": {"prefill": "a:0/x", "decode": "b:0/y", "timing": {"ttft": 0.5}}}
+    assert chunks[-1].model_extra == {"inlay": SERVED}
     assert len({chunk.id for chunk in chunks}) == 1
 
 

@@ -197,3 +197,15 @@ def test_how_long_answers_are_is_learned_from_those_that_end() -> None:
 def test_a_table_of_zeros_is_no_reason_to_fail() -> None:
     it = two(table(0.0, fixed=0.0), table(0.0, fixed=0.0))
     assert chosen(it, PROMPT, 5).name == "whole"
+
+
+def test_a_choice_says_what_was_weighed_and_the_chosen_one_first() -> None:
+    it = world(facts("p", "prefill", per_token=0.0001, slots=9), facts("d", "prefill", "decode", per_token=0.01, slots=9))
+    it.request(PROMPT, max_tokens=5)
+    placed = it.placed[1]
+    assert placed.way == "split" and placed.weighed[0].way == "split" and not placed.asked
+    assert {item.way for item in placed.weighed} == {"whole", "split", "part"}
+    assert [item.cost for item in placed.weighed] == sorted(item.cost for item in placed.weighed)
+    assert all(item.seconds > 0 for item in placed.weighed)
+    it.request(PROMPT, max_tokens=5, prefill="d")
+    assert it.placed[2].asked and {item.way for item in it.placed[2].weighed} == {"whole"}

@@ -15,7 +15,7 @@ from inlay.scheduler import new_state
 from inlay.scheduler.prefix import name_of
 from inlay.specs.device import Move, Submit
 from inlay.specs.sampling import Sampling
-from inlay.specs.schedule import Fail, Finish, RunnerFacts, SchedulerSetup
+from inlay.specs.schedule import Fail, RunnerFacts, SchedulerSetup
 
 CAPACITIES = (16, 48, 96)
 
@@ -75,7 +75,7 @@ def test_every_sequence_gets_the_tokens_of_its_own_prompt(make, batches, seed) -
     for request in requests:
         count = min(request.max_tokens, 96 - len(request.prompt))
         assert it.tokens[request.sequence] == answer(request.prompt, count)
-        assert it.ended[request.sequence] == Finish(request.sequence, "length")
+        assert it.ended[request.sequence].reason == "length"
     assert_restored(it, before)
 
 
@@ -117,7 +117,7 @@ def test_cancelled_sequences_free_everything_at_once_and_disturb_nobody(make, se
         if rng.random() < 0.5 and victim not in it.ended:
             it.cancel(victim)
             cancelled.add(victim)
-            assert it.ended[victim] == Finish(victim, "cancelled")
+            assert (it.ended[victim].sequence, it.ended[victim].reason) == (victim, "cancelled")
     it.run()
     for request in requests:
         expected = answer(request.prompt, min(request.max_tokens, 96 - len(request.prompt)))
@@ -174,7 +174,7 @@ def test_end_tokens_stop_a_sequence_but_not_before_min_tokens() -> None:
     first = it.request((5, 6), stop_tokens=(stop,))
     it.run()
     assert it.tokens[first.sequence] == words[: words.index(stop) + 1]
-    assert it.ended[first.sequence] == Finish(first.sequence, "stop")
+    assert it.ended[first.sequence].reason == "stop"
     second = it.request((5, 6), stop_tokens=(stop,), min_tokens=8, max_tokens=8)
     it.run()
     rows = [row for batch in it.batches for row in batch.rows if row.sequence == second.sequence and row.sample]

@@ -239,3 +239,16 @@ def test_a_draft_runner_far_behind_catches_up_and_then_drafts() -> None:
     assert it.tokens[request.sequence] == answer(request.prompt, 40)
     rows = [row for batch in it.batches if batch.phase == "decode" for row in batch.rows]
     assert sum(row.drafts for row in rows) > 20
+
+
+def test_a_sequence_says_how_it_begins_and_how_it_went_on() -> None:
+    it = world(mode=FREE, agreement=1.0)
+    request = it.request((1, 2, 3), max_tokens=20)
+    it.run()
+    drafting, drafted = it.placed[request.sequence].drafting, it.ended[request.sequence].drafted
+    assert drafting is not None and drafting.asked and (drafting.mode, drafting.runner, drafting.drafts) == (FREE, "d", 3)
+    assert drafted is not None and sum(drafted.modes.values()) == 19  # the first token is the prompt's
+    assert set(drafted.modes) == {FREE} and 0 < drafted.accepted <= drafted.drafts
+    plain = it.request((4, 5, 6), max_tokens=5, speculation="off")
+    it.run()
+    assert it.placed[plain.sequence].drafting is None and it.ended[plain.sequence].drafted is None

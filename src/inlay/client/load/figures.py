@@ -93,9 +93,9 @@ def summarize(records: Sequence[RequestRecord], *, budgets: Mapping[str, float],
 
 
 def route_of(record: RequestRecord) -> str:
-    """Where one of our own servers ran it: `prefill → decode`, or the one place of both, and how it speculated."""
+    """Where one of our own servers ran it: `prefill → decode`, or the one place of both; the way, and the mode of drafts."""
     places = dict.fromkeys(str(record.served[name]) for name in ("prefill", "decode") if record.served.get(name))
-    ways = [str(record.served[name]) for name in ("speculation", "mode") if isinstance(record.served.get(name), str)]
+    ways = [str(record.served[name]) for name in ("way", "speculation") if isinstance(record.served.get(name), str)]
     return ", ".join([" → ".join(places), *ways]) if places else ""
 
 

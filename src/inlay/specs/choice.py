@@ -1,0 +1,39 @@
+"""What the scheduler chose for one request, and what it weighed: data, from which words are made where people read them."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Weighed(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to compute a prompt: its name, where, the predicted seconds to the first token, and how much it slows everybody
+    down (the sum of slowdowns; the least is taken). Grade: that of the runners' tables."""
+
+    way: str
+    prefill: str
+    decode: str
+    seconds: float
+    cost: float
+
+
+class Drafting(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sequence begins to speculate: the mode, at most so many drafts, made at `runner` ("" = without a model).
+
+    `gain` is the predicted gain over plain decoding of `best`, the best mode there is, which is not the mode where it is not
+    worth while; 0 where no times are known. `asked`: the request or the deployment named the mode.
+    """
+
+    mode: str
+    drafts: int = 0
+    runner: str = ""
+    best: str = ""
+    gain: float = 0.0
+    asked: bool = False
+
+
+class Drafted(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sequence did speculate: tokens by the mode of the step that gave them, and of the drafts how many were kept."""
+
+    modes: dict[str, int]
+    drafts: int
+    accepted: int
