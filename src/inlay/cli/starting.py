@@ -18,6 +18,7 @@ from inlay.specs.speculation import MODES, SpeculationSetup
 
 ROLE_HELP = (
     "ROLE=DEVICE/BACKEND, for example prefill=cpu:0/openvino; in 8 bit: decode=cpu:0/openvino:int8; "
+    "over pages: decode=cpu:0/openvino:paged; "
     "cut by layers: decode=cpu:0/openvino@0-2+cpu:1/onnxruntime@3-"
 )
 

@@ -20,21 +20,29 @@ def has_room(state: State, sequence: Sequence, runner: RunnerState, rows: int) -
         return runner.has_room(rows)
     if len(runner.holders) >= runner.facts.slots:
         return False
-    return runner.has_room(rows, shared=runner.paging.in_use(_known(state, sequence, runner)))
+    return runner.has_room(rows, shared=runner.paging.in_use(_sharable(state, sequence, runner, rows)))
 
 
 def enter(state: State, sequence: Sequence, runner: RunnerState, rows: int) -> tuple[list[Command], int]:
     """Give the sequence its place for `rows` rows there, with what is kept of it: how many rows that is. Pages are shared as
     they are, a slot is filled with copies. The caller has checked that there is room."""
-    known = _known(state, sequence, runner)
+    page = runner.facts.page
     if runner.paging is not None:
+        known = _sharable(state, sequence, runner, rows)
         runner.hold(sequence, rows, shared=runner.paging.share(known))
-        return [], len(known) * runner.facts.page
+        return [], len(known) * page
     slot = runner.hold(sequence, rows)
+    known = _known(state, sequence, runner)
     if not known:
         return [], 0
+    known = known[: rows // page]  # a part of a prompt may be less than is kept of it
     pages = runner.pages.match(known)
-    return [Send(runner.name, Fill(slot=slot, pages=pages))], len(known) * runner.facts.page
+    return [Send(runner.name, Fill(slot=slot, pages=pages))], len(known) * page
+
+
+def _sharable(state: State, sequence: Sequence, runner: RunnerState, rows: int) -> list[bytes]:
+    """What is kept of the first `rows` rows, of which the last is computed all the same: so its page is not shared."""
+    return _known(state, sequence, runner)[: (rows - 1) // runner.facts.page]
 
 
 def _known(state: State, sequence: Sequence, runner: RunnerState) -> list[bytes]:

@@ -199,3 +199,9 @@ def test_pages_of_rounds_to_come_are_held_and_not_read() -> None:
     it = runner(executable)
     assert tokens(submit(it, row(1, (5,), 0, (3, 4)))) == {1: [5]}
     assert executable.sizes[-1]["G"] == 1
+
+
+def test_what_a_sequence_writes_is_told_page_by_page_and_what_it_only_reads_is_not() -> None:
+    it = runner(Summing())
+    assert [tuple(it.written((9, 2, 5), start)) for start in (0, 3, 4, 11)] == [(9, 2, 5), (9, 2, 5), (2, 5), (5,)]
+    assert tuple(it.written(SlotAddress(4, 7), 0)) == (7,)

@@ -219,6 +219,7 @@ class World:
                     assert self.pages[runner, number][: i * page] == (self.pages[runner, pages[i - 1]] if i else [])
                     assert len(self.pages[runner, number]) == (i + 1) * page
                 self.slots[runner, slot] = list(self.pages[runner, pages[-1]])
+                assert len(self.slots[runner, slot]) <= slot.capacity, "more rows than the slot has"
             case ExpectTransfer(binding=binding):
                 self.expected[binding.transfer] = message
             case OpenTransfer(binding=binding):

@@ -149,13 +149,19 @@ def test_a_precision_follows_the_place_and_reads_back(cluster, tmp_path) -> None
     assert load_deployment(path) == made_here
     region = PlacedLayers(Place("cpu:1", "y"), (3, 6), "int8-weights")
     assert parse_role(f"decode={write_region(region)}", known=KNOWN, depth=9) == (["decode"], (region,))
+    for region in (
+        PlacedLayers(Place("cpu:1", "y"), None, "int8", "paged"),
+        PlacedLayers(Place("cpu:1", "y"), None, "", "paged"),
+    ):
+        assert parse_role(f"decode={write_region(region)}", known=KNOWN, depth=9) == (["decode"], (region,))
+    assert parse_role("decode=cpu:1/y:paged:int8", known=KNOWN, depth=9)[1][0].runner == "paged"
     everywhere = deployment_from_roles(
         "m", cluster, ["prefill=cpu:0/x", "decode=cpu:1/y:float32"], context=64, precision=PRECISIONS["int8"]
     )
     assert [role.regions[0].precision for role in everywhere.roles] == [PRECISIONS["int8"], Precision()]
 
 
-@pytest.mark.parametrize("text", ["cpu:1/y:int3", "cpu:1/y:", "cpu:1/y:int8:int8", "cpu:1/y:int3@0-2"])
+@pytest.mark.parametrize("text", ["cpu:1/y:int3", "cpu:1/y:", "cpu:1/y:int8:int8", "cpu:1/y:paged:paged", "cpu:1/y:int3@0-2"])
 def test_an_unknown_precision_of_a_place_is_refused_with_the_known_ones(text) -> None:
     with pytest.raises(DeploymentError, match=r"has precision '.*', expected one of: float32, bfloat16, .*int8"):
         parse_role(f"decode={text}", known=KNOWN, depth=6)
