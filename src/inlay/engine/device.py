@@ -25,7 +25,6 @@ from inlay.engine.pages import Edge, decode_record
 from inlay.engine.planted import Plant
 from inlay.engine.receiving import Receiver
 from inlay.engine.renewing import Renewer
-from inlay.engine.rounds import Unsaid, following
 from inlay.engine.runner import ExtendRunner, Runner
 from inlay.engine.sending import KV_FRAME, Sender
 from inlay.errors import InlayError, TransferError
@@ -53,6 +52,7 @@ from inlay.specs.device import (
     Submit,
 )
 from inlay.specs.kv import KvRecord, KvTransfer, Reserve, Rope
+from inlay.specs.rounds import Unsaid, following
 from inlay.specs.stage import PagedShape
 from inlay.transport import CONTROL_FRAME, ENGINE_NAME, KV, STAGE, Arrival, Channel, Door, RunFailed, Tls
 

@@ -23,12 +23,12 @@ from load_world import STREAM as HEAD
 from load_world import LoadWorld, Script, counted, plain, text, three_words, world
 
 from inlay.client.load import BenchResult, Load, Target, Workload, dump_result, page, read_result
-from inlay.client.load.lengths import Lengths
 from inlay.client.load.prompts import Synthetic, WordRatio, read_prompts
 from inlay.client.load.search import next_rate, sustained
 from inlay.client.load.server_meters import delta, read_counts
-from inlay.client.load.traces import read_trace
 from inlay.errors import InputError, RequestError
+from inlay.specs.lengths import Lengths
+from inlay.specs.traces import read_trace
 
 CLOSED = Load(kind="closed", value=3)
 

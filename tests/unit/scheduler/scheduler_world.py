@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from inlay.engine.rounds import Unsaid, following
 from inlay.scheduler import State, step
 from inlay.specs.device import (
     AbortTransfer,
@@ -27,6 +26,7 @@ from inlay.specs.device import (
     SlotAddress,
     Submit,
 )
+from inlay.specs.rounds import Unsaid, following
 from inlay.specs.sampling import SampledToken, Sampling
 from inlay.specs.schedule import (
     Answered,

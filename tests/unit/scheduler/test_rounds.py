@@ -11,9 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from scheduler_world import World, answer
 
-from inlay.engine.rounds import following
 from inlay.scheduler import new_state
 from inlay.specs.device import BatchDone, Row, RowResult, Submit
+from inlay.specs.rounds import following
 from inlay.specs.sampling import SampledToken, Sampling
 from inlay.specs.schedule import RunnerFacts, SchedulerSetup
 from inlay.specs.speculation import OFF, SpeculationSetup

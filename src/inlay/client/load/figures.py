@@ -16,9 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from inlay.client.load.records import RequestRecord, Spread, Summary
-from inlay.errors import InputError
-
-BUDGETS = ("ttft", "tpot", "e2e")
+from inlay.specs.slo import within
 
 
 def ttft_of(record: RequestRecord) -> float:
@@ -42,8 +40,7 @@ def keeps(record: RequestRecord, budgets: Mapping[str, float]) -> bool:
     """Whether a request was answered within every budget; one without a TPOT keeps that one."""
     if record.error:
         return False
-    found = {"ttft": ttft_of(record), "tpot": tpot_of(record) or 0.0, "e2e": e2e_of(record)}
-    return all(found[name] <= budget for name, budget in budgets.items())
+    return within(budgets, ttft=ttft_of(record), tpot=tpot_of(record), e2e=e2e_of(record))
 
 
 def spread(values: Sequence[float]) -> Spread | None:
@@ -64,7 +61,7 @@ def summarize(records: Sequence[RequestRecord], *, budgets: Mapping[str, float],
     output, prompt = sum(record.output_tokens for record in good), sum(record.prompt_tokens for record in good)
     chunks = sum(len(record.arrivals) for record in good)
     tpots = [tpot for tpot in map(tpot_of, good) if tpot is not None]
-    within = sum(keeps(record, budgets) for record in records)
+    kept = sum(keeps(record, budgets) for record in records)
     per_token = spread(tpots)
     return Summary(
         sent=len(records),
@@ -84,8 +81,8 @@ def summarize(records: Sequence[RequestRecord], *, budgets: Mapping[str, float],
         tpot=per_token,
         e2e=spread([e2e_of(record) for record in good]),
         interactivity=1 / per_token.p50 if per_token is not None and per_token.p50 > 0 else None,
-        goodput=_rate(within, duration) if budgets else None,
-        goodput_share=_rate(within, len(records)) if budgets else None,
+        goodput=_rate(kept, duration) if budgets else None,
+        goodput_share=_rate(kept, len(records)) if budgets else None,
         lag=max((record.sent - record.planned for record in records if record.planned is not None), default=0.0),
         client_cpu=client_cpu,
         served=dict(Counter(route for record in good if (route := route_of(record))).most_common()),
@@ -97,22 +94,6 @@ def route_of(record: RequestRecord) -> str:
     places = dict.fromkeys(str(record.served[name]) for name in ("prefill", "decode") if record.served.get(name))
     ways = [str(record.served[name]) for name in ("way", "speculation") if isinstance(record.served.get(name), str)]
     return ", ".join([" → ".join(places), *ways]) if places else ""
-
-
-def parse_budgets(text: str) -> dict[str, float]:
-    """Seconds by name from `ttft:200,tpot:50` (milliseconds). Raises InputError."""
-    found: dict[str, float] = {}
-    for item in filter(None, text.split(",")):
-        name, _, value = item.partition(":")
-        try:
-            milliseconds = float(value)
-        except ValueError:
-            milliseconds = 0.0
-        if name not in BUDGETS or not 0 < milliseconds < float("inf") or name in found:
-            expected = f"expected each of {', '.join(BUDGETS)} at most once with milliseconds above 0"
-            raise InputError(f"budget {item!r} in {text!r}, {expected}", hint="write for example ttft:200,tpot:50")
-        found[name] = milliseconds / 1e3
-    return found
 
 
 def _rate(count: float, per: float) -> float:

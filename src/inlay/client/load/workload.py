@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from inlay.client.load.lengths import Lengths
 from inlay.client.load.prompts import Prompt, Synthetic, Written, read_prompts
 from inlay.client.load.records import Load
-from inlay.client.load.sessions import Session, holds_sessions, read_sessions
-from inlay.client.load.traces import BLOCK, Arrival, read_trace
 from inlay.errors import InputError
+from inlay.specs.lengths import Lengths
+from inlay.specs.sessions import Session, holds_sessions, read_sessions
+from inlay.specs.traces import BLOCK, Arrival, read_trace
 
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 

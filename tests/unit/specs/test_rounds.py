@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from inlay.engine.rounds import REPORT_SECONDS, Unsaid
 from inlay.specs.device import BatchDone, RowResult
+from inlay.specs.rounds import REPORT_SECONDS, Unsaid
 from inlay.specs.sampling import SampledToken
 
 

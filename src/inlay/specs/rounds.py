@@ -1,5 +1,5 @@
 """Decode steps in a row: what the next round of a batch is, from what the last one gave, and when rounds are worth a message.
-Pure; for the device process.
+Pure; for the device process and its like in the simulator.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ def following(batch: Submit, done: BatchDone) -> Submit | None:
     return msgspec.structs.replace(batch, rows=tuple(rows), rounds=batch.rounds - 1, width=1)
 
 
+def is_held(started: float, ended: float, *, said: float, more: bool) -> bool:
+    """Whether a round that has ended waits to be reported with the next one: where that will be over soon enough after the
+    last report, which was `said` then."""
+    return more and 2 * ended - started - said < REPORT_SECONDS
+
+
 class Unsaid:
     """Rounds that have run and are not reported yet."""
 
@@ -37,7 +43,7 @@ class Unsaid:
     def take(self, done: BatchDone, *, more: bool) -> BatchDone | None:
         """What to report now that one more round has run; None where the next one will be over soon enough."""
         self._held.append(done)
-        if more and 2 * done.ended - done.started - self._said < REPORT_SECONDS:
+        if is_held(done.started, done.ended, said=self._said, more=more):
             return None
         return self.give(more=more)
 
