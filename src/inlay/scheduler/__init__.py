@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inlay.scheduler.machine import step
-from inlay.scheduler.state import State, new_state
+from inlay.scheduler.state import RunnerState, State, new_state
+from inlay.scheduler.steady import Steady, Turn, advance, steady
 
-__all__ = ["State", "new_state", "step"]
+__all__ = ["RunnerState", "State", "Steady", "Turn", "advance", "new_state", "steady", "step"]

@@ -1,0 +1,105 @@
+"""Decode steps after which nothing has to be decided: which they are, and the state as many of them leave it.
+
+For whoever knows how long steps take and would rather not take each of them through `step`: the simulator. A test compares
+the two, token by token.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from inlay.scheduler.sequence import DECODE, Sequence
+from inlay.scheduler.slots import window
+from inlay.scheduler.state import InFlight, RunnerState, State
+
+
+class Turn(NamedTuple):
+    """The steps of one capacity: its sequences, the slots first .. first+count-1 that each step covers, and for how many more
+    tokens each sequence has room before it ends or must move."""
+
+    capacity: int
+    members: list[Sequence]
+    first: int
+    count: int
+    room: int
+
+
+class Steady(NamedTuple):
+    """What a runner goes on with: its capacities in turn, the one in flight first, and the most rounds that one batch may
+    have. It holds until the runner is told of something else or a sequence has no room left."""
+
+    turns: tuple[Turn, ...]
+    rounds: int
+
+
+def steady(state: State, runner: RunnerState) -> Steady | None:
+    """How the decode batch in flight would go on by itself; None where something is to be decided when it is done."""
+    flight = runner.flight
+    if flight is None or flight.phase != DECODE or flight.stopped or not runner.alive or state.admissible:
+        return None
+    if runner.prefilling or runner.drafting or state.drafters:
+        return None
+    capacities = sorted(capacity for capacity, members in runner.decoding.items() if members)
+    if runner.last_capacity not in capacities:
+        return None
+    at = capacities.index(runner.last_capacity)
+    turns = []
+    for capacity in (*capacities[at:], *capacities[:at]):
+        turn = _turn(state, runner, capacity)
+        if turn is None:
+            return None
+        turns.append(turn)
+    if len(flight.rows) != len(turns[0].members) or any(item.number not in flight.rows for item in turns[0].members):
+        return None
+    return Steady(tuple(turns), _most_rounds(state, runner) if len(turns) == 1 else 1)
+
+
+def advance(state: State, runner: RunnerState, found: Steady, *, tokens: list[list[int]], batches: int, rounds: int) -> None:
+    """Take in that by turn each sequence was given these tokens and that `batches` more were begun; the one in flight now has
+    `rounds`. The caller keeps within the turns' room."""
+    for turn, given in zip(found.turns, tokens, strict=True):
+        if given:
+            count = len(given)
+            for sequence in turn.members:
+                sequence.computed += count
+                sequence.tokens += given
+    flight = runner.flight
+    if not batches or flight is None:
+        return
+    turn = found.turns[batches % len(found.turns)]
+    rows = flight.rows if turn is found.turns[0] else {item.number: (item.attempt, 1) for item in turn.members}
+    state.next_batch += batches
+    runner.flight = InFlight(batch=state.next_batch - 1, phase=DECODE, rows=rows, rounds=rounds, changes=runner.changes)
+    runner.last_capacity, runner.window = turn.capacity, turn.first + turn.count
+
+
+def _turn(state: State, runner: RunnerState, capacity: int) -> Turn | None:
+    """The steps of a capacity; None where they would not cover all its sequences, or would move one first."""
+    members, name = list(runner.decoding[capacity].values()), runner.name
+    context, room = state.setup.context, capacity
+    indices = []
+    for sequence in members:
+        length, request = len(sequence.tokens), sequence.request
+        if sequence.speculation is not None or request.stop_tokens or request.guided or request.sampling.looks_back:
+            return None
+        left = request.max_tokens + len(request.prompt) - length
+        room = min(room, left, capacity - sequence.computed, context - length)
+        indices.append(sequence.slots[name].index)
+    low, high = min(indices), max(indices)
+    if len(members) > 1 and high - low + 1 > 2 * len(members):
+        hole = runner.pool.lowest(capacity)
+        if hole is not None and hole < high:
+            return None
+    if not runner.facts.batches:
+        return Turn(capacity, members, low, high - low + 1, room)
+    rooms = runner.pool.rooms(capacity)
+    first, count = window(sorted(indices), start=runner.window, rooms=rooms, batches=runner.facts.batches)
+    return Turn(capacity, members, first, count, room) if first <= low and high < first + count else None
+
+
+def _most_rounds(state: State, runner: RunnerState) -> int:
+    """As `rounds.rounds_of` has it for a batch of all that decode there."""
+    most = runner.facts.rounds
+    if most > 1 and any(state.sequences[number].decode == runner.name for number in state.handoffs.values()):
+        return 1
+    return most
