@@ -11,6 +11,8 @@ from inlay.errors import InputError
 from inlay.scheduler import new_state, step
 from inlay.specs.schedule import Command, Event, SchedulerSetup
 
+LOG_HINT = "write one with `inlay serve --event-log`"
+
 
 class LogEntry(msgspec.Struct, frozen=True):
     """A line after the first, which holds the scheduler's setup: one event, its time on the monotonic clock, and the commands
@@ -44,9 +46,16 @@ def read_journal(path: Path) -> Journal:
         start = msgspec.json.decode(complete[0], type=SchedulerSetup)
         return Journal(start, [decoder.decode(line) for line in complete[1:]])
     except msgspec.DecodeError as error:
-        raise InputError(
-            f"{path} is not an event log of inlay: {error}", hint="write one with `inlay serve --event-log`"
-        ) from error
+        raise InputError(f"{path} is not an event log of inlay: {error}", hint=LOG_HINT) from error
+
+
+def read_start(path: Path) -> SchedulerSetup:
+    """What the engine of a log was started with. Raises InputError."""
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.readline(), type=SchedulerSetup)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"{path} is not an event log of inlay: {error}", hint=LOG_HINT) from error
 
 
 def first_difference(journal: Journal) -> int | None:

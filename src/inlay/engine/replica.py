@@ -31,11 +31,10 @@ from inlay.specs.device import (
     Submit,
     TransferBinding,
 )
+from inlay.specs.rounds import ROUNDS
 from inlay.specs.schedule import Answered, Lost, RunnerFacts
 
 ENDED = "another part of its hand-off failed"
-ROUNDS = 16
-"""Decode steps in a row of a runner of one process. KV that comes from others and questions of life wait for their end."""
 
 
 class Region(NamedTuple):

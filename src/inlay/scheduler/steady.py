@@ -14,13 +14,13 @@ from inlay.scheduler.state import InFlight, RunnerState, State
 
 
 class Turn(NamedTuple):
-    """The steps of one capacity: its sequences, the slots first .. first+count-1 that each step covers, and for how many more
+    """The steps of one capacity: its sequences, the slots from `first` on that each step covers, and for how many more
     tokens each sequence has room before it ends or must move."""
 
     capacity: int
     members: list[Sequence]
     first: int
-    count: int
+    covered: int
     room: int
 
 
@@ -70,7 +70,7 @@ def advance(state: State, runner: RunnerState, found: Steady, *, tokens: list[li
     rows = flight.rows if turn is found.turns[0] else {item.number: (item.attempt, 1) for item in turn.members}
     state.next_batch += batches
     runner.flight = InFlight(batch=state.next_batch - 1, phase=DECODE, rows=rows, rounds=rounds, changes=runner.changes)
-    runner.last_capacity, runner.window = turn.capacity, turn.first + turn.count
+    runner.last_capacity, runner.window = turn.capacity, turn.first + turn.covered
 
 
 def _turn(state: State, runner: RunnerState, capacity: int) -> Turn | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inlay.simulator.arrivals import make_source
+from inlay.simulator.described import describe, recorded
 from inlay.simulator.links import LinkSetup
 from inlay.simulator.results import DeviceUse, Quantiles, RequestFigures, SimulationResult, result_of
 from inlay.simulator.simulation import Planned, Simulation, SimulationSetup, Source
@@ -17,6 +18,8 @@ __all__ = [
     "SimulationResult",
     "SimulationSetup",
     "Source",
+    "describe",
     "make_source",
+    "recorded",
     "result_of",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from typing import Protocol
 
 from inlay.simulator.records import Record
-from inlay.simulator.simulation import Planned, Source
+from inlay.simulator.simulation import Planned
 from inlay.simulator.text import draw
 from inlay.specs.lengths import Lengths
 from inlay.specs.sessions import Session, holds_sessions, read_sessions
@@ -18,7 +19,17 @@ SEEDS = 1 << 31
 """Ids that begin prompts which have nothing in common."""
 
 
-def make_source(workload: Workload, *, context: int, share: tuple[int, int] = (0, 1)) -> Source:
+class WorkloadSource(Protocol):
+    """A Source that knows how many of its lengths were cut."""
+
+    fitting: Fitting
+
+    def next_timed(self) -> Planned | None: ...
+
+    def ended(self, record: Record) -> Planned | None: ...
+
+
+def make_source(workload: Workload, *, context: int, share: tuple[int, int] = (0, 1)) -> WorkloadSource:
     """Where the requests of one engine come from. Prompt and answer have less than `context` tokens together: longer ones
     are cut. `share` (i, n): of n engines that are served in turn, requests i, i + n, ... go to this one."""
     workload.check()

@@ -77,7 +77,7 @@ def _next_flight(runner: SimulatedRunner, turn: Turn, given: int, *, sent: float
         past = sum([item.computed for item in turn.members]) + given * size
         work = Work(size, 1, past / size, 1)
     else:
-        work = Work(turn.count, 1, turn.capacity)
+        work = Work(turn.covered, 1, turn.capacity)
     began = sent + runner.table.overhead / 2
     reports = reports_of(work, runner.table, began=began, rounds=rounds, said=said)
     return Flight(-1, "decode", began, rounds, said, reports, work)

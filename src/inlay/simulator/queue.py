@@ -15,7 +15,7 @@ class Moment(NamedTuple):
 
     at: float
     kind: int
-    index: int
+    number: int
 
 
 class Queue:
@@ -28,12 +28,12 @@ class Queue:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, at: float, kind: int, index: int, what: Any = None) -> None:
+    def put(self, at: float, kind: int, number: int, what: Any = None) -> None:
         """Let something happen."""
         self._serial += 1
-        heapq.heappush(self._heap, (at, kind, index, self._serial, what))
+        heapq.heappush(self._heap, (at, kind, number, self._serial, what))
 
     def take(self) -> tuple[Moment, Any]:
         """The next one."""
-        at, kind, index, _, what = heapq.heappop(self._heap)
-        return Moment(at, kind, index), what
+        at, kind, number, _, what = heapq.heappop(self._heap)
+        return Moment(at, kind, number), what

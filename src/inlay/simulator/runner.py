@@ -173,7 +173,9 @@ class SimulatedRunner:
             slot = SlotAddress(message.capacity, row.slot)
             past = row.past_length
             right = self.slots.feed(slot, row.sequence, row.tokens, past)
-            at, tokens, beside = past + len(row.tokens), [], []
+            at = past + len(row.tokens)
+            tokens: list[int] = []
+            beside: list[tuple[int, ...]] = []
             for step in range(min(row.count, report.steps)):
                 if step:
                     right = self.slots.feed(slot, row.sequence, (tokens[-1],), at + step - 1) and right

@@ -138,9 +138,9 @@ class Simulation:
 
     def _is_stale(self, moment: Moment) -> bool:
         if moment.kind == queue.REPORT:
-            return self._by_index[moment.index].expected != moment.at
+            return self._by_index[moment.number].expected != moment.at
         if moment.kind == queue.LINK:
-            return self.handoffs.links[moment.index].expected != moment.at
+            return self.handoffs.links[moment.number].expected != moment.at
         return False
 
     def _happen(self, moment: Moment, what: object) -> None:
@@ -150,22 +150,22 @@ class Simulation:
         self._coasts.clear()
         match moment.kind:
             case queue.REPORT:
-                runner = self._by_index[moment.index]
+                runner = self._by_index[moment.number]
                 runner.expected = None
                 self._feed(Answered(runner.facts.runner, runner.say()))
             case queue.ROWS if isinstance(what, Submit):
-                self._rows_computed(self._by_index[moment.index], what)
+                self._rows_computed(self._by_index[moment.number], what)
             case queue.LINK:
-                self._sent(self.handoffs.links[moment.index])
+                self._sent(self.handoffs.links[moment.number])
             case queue.ARRIVAL_OF_KV:
-                self._arrived(moment.index)
+                self._arrived(moment.number)
             case queue.TICK:
                 self._ticks = self._ticks and what is not TICK_SECONDS
                 self._feed(Tick())
             case queue.FAILURE:
-                self._fail(self._by_index[moment.index])
+                self._fail(self._by_index[moment.number])
             case queue.REQUEST if isinstance(what, Planned):
-                self._put_request(self._source.next_timed() if moment.index == 0 else None)
+                self._put_request(self._source.next_timed() if moment.number == 0 else None)
                 self._request(what)
         for runner in self._by_index:
             self._schedule(runner)

@@ -8,6 +8,8 @@ import msgspec
 
 from inlay.specs.device import BatchDone, RowResult, Submit
 
+ROUNDS = 16
+"""Decode steps in a row of a runner of one process. KV that comes from others and questions of life wait for their end."""
 REPORT_SECONDS = 0.008
 """Rounds that end within so much time are reported together: where a step takes a millisecond, a message is dear."""
 
