@@ -47,7 +47,7 @@ def test_it_agrees_with_single_steps(given) -> None:
 
 
 def test_it_agrees_with_single_steps_on_ten_thousand_requests() -> None:
-    agree(setup(facts(rounds=16, rooms=(8, 6, 4))), "isl=lognormal:100:0.7,osl=lognormal:24:0.8,rate=12,requests=10000")
+    agree(setup(facts(rounds=16, rooms=(8, 6, 4))), "isl=lognormal:60:0.7,osl=lognormal:16:0.8,rate=4,requests=10000")
 
 
 @pytest.mark.parametrize("at", [0.5, 1.0, 3.0])
