@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from inlay.scheduler.handoff import open_handoff
 from inlay.scheduler.keeping import enter
 from inlay.scheduler.placing import Way, choose_way
@@ -30,26 +32,41 @@ def admit(state: State, now: float) -> list[Command]:
     if not state.admissible:
         return []
     state.admissible = False
+    all_alive = all(item.alive for item in state.runners.values())
+    lowest = before = _lowest_if_full(state)
+    if all_alive and state.waiting.highest() <= lowest:
+        return []
     commands: list[Command] = []
-    holding = [item for runner in state.runners.values() if runner.alive for item in runner.holders.values()]
-    lowest = [min(item.request.priority for item in holding)] if holding else []
-    full = not any(len(item.holders) < item.facts.slots for item in state.runners.values() if item.alive)
     for sequence in state.waiting.in_order():
-        unavailable = _unavailable(state, sequence.request)
+        unavailable = None if all_alive else _unavailable(state, sequence.request)
         if unavailable is not None:
             state.waiting.remove(sequence)
             del state.sequences[sequence.number]
             commands.append(unavailable)
             continue
-        if full and not any(sequence.request.priority > item for item in lowest):
+        if sequence.request.priority <= lowest:
+            if all_alive:
+                break  # who comes after it has no higher priority
             continue
+        known = len(commands)
         way = _choose(state, sequence)
         if way is None:
             commands += take_room(state, sequence, _candidates(state, "decode", sequence.request.decode))
             way = _choose(state, sequence)
         if way is not None:
             commands += _place(state, sequence, way, now)
+        if len(commands) > known:  # where all was full, a slot that was taken from one is not for others of its rank
+            lowest = max(before, _lowest_if_full(state))
     return commands
+
+
+def _lowest_if_full(state: State) -> float:
+    """Where every runner has as many sequences as it takes, the lowest priority among them: only a higher one may still enter.
+    Minus infinity where one has room, infinity where there is nobody to give way."""
+    living = [item for item in state.runners.values() if item.alive]
+    if any(len(item.holders) < item.facts.slots for item in living):
+        return -math.inf
+    return min((item.request.priority for runner in living for item in runner.holders.values()), default=math.inf)
 
 
 def _refusal(state: State, request: SequenceRequest) -> Fail | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -24,6 +25,10 @@ class Waiting:
     def __iter__(self) -> Iterator[Sequence]:
         """All, in no promised order."""
         return (item for lane in self._lanes.values() for queue in lane.values() for item in queue)
+
+    def highest(self) -> float:
+        """The highest priority of those who wait; minus infinity of nobody."""
+        return max(self._lanes, default=-math.inf)
 
     def add(self, sequence: Sequence, *, first: bool = False) -> None:
         """Put it at the end of its tenant's queue, or at its head."""
