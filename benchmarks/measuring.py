@@ -112,7 +112,7 @@ def _paragraph(facts: dict[str, Any]) -> str:
     commit = (facts["commit"] or "unknown")[:12]
     state = "with uncommitted changes" if facts["uncommitted_changes"] else "clean"
     return (
-        f"Grade: **measured**. {facts['date']}, commit {commit} ({state}; digest of `src` {facts['source_digest']}).\n"
+        f"Grade: **{facts['grade']}**. {facts['date']}, commit {commit} ({state}; digest of `src` {facts['source_digest']}).\n"
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; Python {facts['python']}; {versions}.\n"
         f"Load average {facts['load_average_at_start']} at the start, {facts['load_average_at_end']} at the end.\n"
         f"Command: `{facts['command']}`. Brackets are 95 % bootstrap intervals of the median over the rounds."

