@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from inlay.scheduler.machine import step
 from inlay.scheduler.state import RunnerState, State, new_state
-from inlay.scheduler.steady import Steady, Turn, advance, steady
+from inlay.scheduler.steady import Steady, Turn, advance, steady, still_steady
 
-__all__ = ["RunnerState", "State", "Steady", "Turn", "advance", "new_state", "steady", "step"]
+__all__ = ["RunnerState", "State", "Steady", "Turn", "advance", "new_state", "steady", "step", "still_steady"]

@@ -54,20 +54,30 @@ def steady(state: State, runner: RunnerState) -> Steady | None:
     return Steady(tuple(turns), _most_rounds(state, runner) if len(turns) == 1 else 1)
 
 
-def advance(state: State, runner: RunnerState, found: Steady, *, tokens: list[list[int]], batches: int, rounds: int) -> None:
-    """Take in that by turn each sequence was given these tokens and that `batches` more were begun; the one in flight now has
-    `rounds`. The caller keeps within the turns' room."""
-    for turn, given in zip(found.turns, tokens, strict=True):
+def still_steady(state: State, runner: RunnerState, found: Steady, *, changes: int) -> bool:
+    """Whether what was found when the runner had seen so many changes holds after something else has happened."""
+    flight = runner.flight
+    if flight is None or flight.stopped or runner.changes != changes or runner.prefilling:
+        return False
+    return len(found.turns) > 1 or _most_rounds(state, runner) == found.rounds
+
+
+def advance(
+    state: State, runner: RunnerState, found: Steady, *, tokens: list[list[int]], batches: int, turn: Turn, rounds: int
+) -> None:
+    """Take in that by turn each sequence was given these tokens and that `batches` more were begun; the one in flight now is
+    of this turn and has `rounds`. The caller keeps within the turns' room."""
+    for taken, given in zip(found.turns, tokens, strict=True):
         if given:
             count = len(given)
-            for sequence in turn.members:
+            for sequence in taken.members:
                 sequence.computed += count
                 sequence.tokens += given
     flight = runner.flight
     if not batches or flight is None:
         return
-    turn = found.turns[batches % len(found.turns)]
-    rows = flight.rows if turn is found.turns[0] else {item.number: (item.attempt, 1) for item in turn.members}
+    same = turn.capacity == runner.last_capacity
+    rows = flight.rows if same else {item.number: (item.attempt, 1) for item in turn.members}
     state.next_batch += batches
     runner.flight = InFlight(batch=state.next_batch - 1, phase=DECODE, rows=rows, rounds=rounds, changes=runner.changes)
     runner.last_capacity, runner.window = turn.capacity, turn.first + turn.covered

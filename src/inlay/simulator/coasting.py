@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from inlay.scheduler import State, Steady, Turn, advance, steady
+from inlay.scheduler import State, Steady, Turn, advance, steady, still_steady
 from inlay.simulator.queue import REPORT, Moment
 from inlay.simulator.records import Recorder
 from inlay.simulator.runner import Flight, SimulatedRunner
@@ -27,11 +27,15 @@ class Planned(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Coast:
-    """What a runner will say by itself. The last report is not taken in here: after it something is to be decided."""
+    """What a runner will say by itself, of which the first `taken` reports were taken in and `batch` is under way. The last
+    report is not taken in here: after it something is to be decided. It was planned after so many `changes` of the runner."""
 
     found: Steady
     planned: list[Planned]
     flights: list[Flight]
+    changes: int
+    taken: int = 0
+    batch: int = 0
 
     @property
     def end(self) -> float:
@@ -44,7 +48,8 @@ def plan(state: State, runner: SimulatedRunner) -> Coast | None:
     flight = runner.flight
     if flight is None or runner.text.acceptance is not None or runner.chip.runners > 1:
         return None
-    found = steady(state, state.runners[runner.facts.runner])
+    held = state.runners[runner.facts.runner]
+    found = steady(state, held)
     if found is None:
         return None
     turns = found.turns
@@ -63,7 +68,7 @@ def plan(state: State, runner: SimulatedRunner) -> Coast | None:
             said = report.ended
             place += 1
             if given[at] >= turn.room or len(planned) > FAR:
-                return Coast(found, planned, flights) if len(planned) > 1 else None
+                return Coast(found, planned, flights, held.changes) if len(planned) > 1 else None
         batch, place = batch + 1, 0
         at = batch % len(turns)
         rounds = min(found.rounds, turns[at].room - given[at]) if len(turns) == 1 else 1
@@ -83,34 +88,38 @@ def _next_flight(runner: SimulatedRunner, turn: Turn, given: int, *, sent: float
     return Flight(-1, "decode", began, rounds, said, reports, work)
 
 
+def holds(coast: Coast, state: State, runner: SimulatedRunner) -> bool:
+    """Whether what happened meanwhile has left the plan as it is."""
+    held = state.runners[runner.facts.runner]
+    return still_steady(state, held, coast.found, changes=coast.changes)
+
+
 def take_in(coast: Coast, state: State, runner: SimulatedRunner, recorder: Recorder, *, until: Moment) -> None:
     """Everything that was said before `until` has been said; the rest is under way as if each step had been taken."""
-    count, index = 0, runner.index
-    for planned in coast.planned[:-1]:
-        if (planned.report.heard, REPORT, index) >= until:
-            break
+    first, count, last = coast.taken, coast.taken, len(coast.planned) - 1
+    while count < last and (coast.planned[count].report.heard, REPORT, runner.index) < until:
         count += 1
-    if not count:
+    if count == first:
         return
     turns = coast.found.turns
     times: list[list[tuple[float, int]]] = [[] for _ in turns]
-    for planned in coast.planned[:count]:
+    for planned in coast.planned[first:count]:
         report = planned.report
         times[planned.batch % len(turns)].append((report.heard, report.steps))
         runner.count(report, "decode")
     following = coast.planned[count]
-    flight = coast.flights[following.batch]
+    flight, turn = coast.flights[following.batch], turns[following.batch % len(turns)]
     blanks = [[0] * sum([steps for _, steps in items]) for items in times]
-    held = state.runners[runner.facts.runner]
-    advance(state, held, coast.found, tokens=blanks, batches=following.batch, rounds=flight.rounds)
-    for turn, items in zip(turns, times, strict=True):
+    held, begun = state.runners[runner.facts.runner], following.batch - coast.batch
+    advance(state, held, coast.found, tokens=blanks, batches=begun, turn=turn, rounds=flight.rounds)
+    for other, items in zip(turns, times, strict=True):
         if items:
-            recorder.coasted([sequence.number for sequence in turn.members], items)
+            recorder.coasted([sequence.number for sequence in other.members], items)
     runner.said = coast.planned[count - 1].report.ended
-    if following.batch and held.flight is not None:
+    if begun and held.flight is not None:
         flight.batch = held.flight.batch
-        flight.members = tuple([item.number for item in turns[following.batch % len(turns)].members])
+        flight.members = tuple([item.number for item in turn.members])
         runner.begin(flight)
-        runner.chip.free = flight.reports[-1].ended
     flight.next = following.place
     flight.tokens = sum([report.steps for report in flight.reports[: flight.next]])
+    coast.taken, coast.batch = count, following.batch

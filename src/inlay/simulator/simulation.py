@@ -10,7 +10,7 @@ import msgspec
 from inlay.errors import InputError
 from inlay.scheduler import new_state, step
 from inlay.simulator import queue
-from inlay.simulator.coasting import Coast, plan, take_in
+from inlay.simulator.coasting import Coast, holds, plan, take_in
 from inlay.simulator.handoffs import HandOffs
 from inlay.simulator.links import LinkSetup, SharedLink
 from inlay.simulator.queue import Moment, Queue
@@ -147,11 +147,11 @@ class Simulation:
         self.now = moment.at
         for name, coast in self._coasts.items():
             take_in(coast, self.state, self.runners[name], self.recorder, until=moment)
-        self._coasts.clear()
         match moment.kind:
             case queue.REPORT:
                 runner = self._by_index[moment.number]
                 runner.expected = None
+                self._coasts.pop(runner.facts.runner, None)
                 self._feed(Answered(runner.facts.runner, runner.say()))
             case queue.ROWS if isinstance(what, Submit):
                 self._rows_computed(self._by_index[moment.number], what)
@@ -206,6 +206,7 @@ class Simulation:
         """A runner obeys. A copy of rows takes no time here: next to a batch it is short."""
         if not runner.alive:
             return
+        self._coasts.pop(runner.facts.runner, None)
         match message:
             case Submit():
                 runner.submit(message, self.now)
@@ -255,6 +256,7 @@ class Simulation:
 
     def _fail(self, runner: SimulatedRunner) -> None:
         runner.lose()
+        self._coasts.pop(runner.facts.runner, None)
         for link in self.handoffs.drop_of(runner.facts.runner, self.now):
             self._look_at(link)
         self._feed(Lost(runner.facts.runner, "it fails at this time of the simulation"))
@@ -293,7 +295,9 @@ class Simulation:
         if runner.flight is None:
             runner.expected = None
             return
-        coast = plan(self.state, runner) if self._fast else None
+        coast = self._coasts.pop(runner.facts.runner, None)
+        if coast is None or not holds(coast, self.state, runner):
+            coast = plan(self.state, runner) if self._fast else None
         if coast is not None:
             self._coasts[runner.facts.runner] = coast
         at = runner.next_report.heard if coast is None else coast.end

@@ -77,8 +77,8 @@ def test_it_takes_fewer_steps() -> None:
 
 
 def test_a_fast_forward_that_forgets_a_token_is_seen(monkeypatch) -> None:
-    def drifting(state, runner, found, *, tokens, batches, rounds) -> None:  # type: ignore[no-untyped-def]
-        advance(state, runner, found, tokens=[given[1:] for given in tokens], batches=batches, rounds=rounds)
+    def drifting(state, runner, found, *, tokens, **others) -> None:  # type: ignore[no-untyped-def]
+        advance(state, runner, found, tokens=[given[1:] for given in tokens], **others)
 
     single = run(setup(), BUSY.format(50), fast=False)
     monkeypatch.setattr(coasting, "advance", drifting)
