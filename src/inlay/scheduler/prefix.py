@@ -7,6 +7,7 @@ a page may be named anew as soon as the message that read it is on its way.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections import OrderedDict
 from collections.abc import Sequence as Items
 
@@ -19,9 +20,9 @@ def chain_start(salt: str) -> bytes:
 def extend_chain(chain: list[bytes], tokens: Items[int], *, page: int, salt: str) -> None:
     """Add the names of the full pages of `tokens` that `chain` does not have yet."""
     name = chain[-1] if chain else chain_start(salt)
-    for start in range(len(chain) * page, len(tokens) - page + 1, page):
-        ids = b"".join([token.to_bytes(4, "little") for token in tokens[start : start + page]])
-        name = hashlib.sha256(name + ids).digest()
+    ids, size = _as_bytes(tokens[len(chain) * page :]), 4 * page
+    for start in range(0, len(ids) - size + 1, size):
+        name = hashlib.sha256(name + ids[start : start + size]).digest()
         chain.append(name)
 
 
@@ -31,7 +32,12 @@ def name_of(tokens: Items[int], *, page: int, salt: str) -> bytes:
     extend_chain(chain, tokens, page=page, salt=salt)
     name = chain[-1] if chain else chain_start(salt)
     rest = tokens[len(chain) * page :]
-    return hashlib.sha256(name + b"".join([token.to_bytes(4, "little") for token in rest])).digest() if rest else name
+    return hashlib.sha256(name + _as_bytes(rest)).digest() if rest else name
+
+
+def _as_bytes(tokens: Items[int]) -> bytes:
+    """Four bytes each, the lowest first."""
+    return struct.pack(f"<{len(tokens)}I", *tokens)
 
 
 class PageIndex:

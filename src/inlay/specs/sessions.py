@@ -21,12 +21,18 @@ BLOCK = 64
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One request: seconds between the answer before it and this one, tokens, and the ids of its prompt's blocks."""
+    """One request: seconds between the answer before it and this one, tokens, and the ids of its prompt's blocks, as ranges
+    with both ends included: a long session has millions."""
 
     think: float
     prompt_tokens: int
     output_tokens: int
-    blocks: tuple[int, ...] = ()
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """All ids in their order."""
+        return tuple(block for low, high in self.ranges for block in range(low, high + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +87,5 @@ def _turns(rows: list[dict[str, Any]]) -> Iterator[Turn]:
         prompt, output, think = int(row["in"]), int(row["out"]), float(row.get("think_time") or 0.0)
         if prompt < 1 or output < 0 or not 0 <= think < float("inf"):
             raise ValueError(f"in is {prompt}, out {output}, think_time {think:g}, expected at least 1, 0 and 0")
-        blocks = tuple(block for low, high in row.get("hash_ranges") or () for block in range(low, high + 1))
-        yield Turn(think, prompt, max(1, output), blocks)
+        ranges = tuple((int(low), int(high)) for low, high in row.get("hash_ranges") or ())
+        yield Turn(think, prompt, max(1, output), ranges)

@@ -142,7 +142,7 @@ class Asker:
         scope = found.name if number < len(self.sessions) else f"{found.name}/{number // len(self.sessions)}"
         for place, turn in enumerate(found.turns):
             prompt, output = self._fitted(turn.prompt_tokens, turn.output_tokens)
-            if turn.blocks:
+            if turn.ranges:
                 scale = self.workload.scale_lengths
                 made = self._source.of_blocks(turn.blocks, prompt, block=found.block, scale=scale, scope=scope)
             else:
