@@ -44,7 +44,7 @@ def simulate(
     table: Annotated[list[str] | None, typer.Option(help="PLACE=FILE: the latency table (JSON) of a place or runner")] = None,
     goodput: Annotated[str, typer.Option(help="budgets in ms, for example ttft:200,tpot:50")] = "",
     acceptance: Annotated[float | None, typer.Option(help="share of positions at which the draft model agrees")] = None,
-    fail: Annotated[list[str] | None, typer.Option(help="RUNNER=SECONDS: a runner that is lost then")] = None,
+    fail: Annotated[list[str] | None, typer.Option(help="NAME=SECONDS: a runner or device that is lost then")] = None,
     seed: Annotated[int, typer.Option(help="of the drafts that are accepted")] = 0,
     cluster: Annotated[str, typer.Option(help="'local' to probe this machine, or a cluster.yaml")] = "local",
     role: Annotated[list[str] | None, typer.Option(help=ROLE_HELP)] = None,
@@ -58,7 +58,7 @@ def simulate(
 ) -> None:
     """Run the real scheduler over a workload on a virtual clock, with the times of latency tables. No device is needed."""
     asked = parse_workload(workload, trace=None if trace is None else str(trace))
-    failures = {name: _seconds(name, text) for name, text in _pairs(fail, str, "--fail", "RUNNER=SECONDS").items()}
+    failures = {name: _seconds(name, text) for name, text in _pairs(fail, str, "--fail", "NAME=SECONDS").items()}
     tables = _pairs(table, read_table, "--table", "PLACE=FILE")
     path = Path(setup)
     is_log = path.is_file() and path.suffix not in (".yaml", ".yml")

@@ -82,8 +82,6 @@ class Recorder:
     gaps: Gaps = field(default_factory=Gaps)
     preempted: int = 0
     recomputed: int = 0
-    drafted: int = 0
-    accepted: int = 0
 
     def arrive(self, number: int, now: float, *, prompt: int, wanted: int, session: int) -> None:
         """A request has come."""

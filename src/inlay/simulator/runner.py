@@ -51,7 +51,7 @@ class SimulatedRunner:
     text: Text
     paged: bool = False
     flight: Flight | None = None
-    said: float = -1.0
+    said: float = 0.0
     expected: float | None = None
     alive: bool = True
     busy: dict[str, float] = field(default_factory=dict)

@@ -49,12 +49,16 @@ from inlay.specs.speculation import AUTO, OFF
 
 TICK_SECONDS = 1.0
 """As often as the engine, the scheduler is told that time has passed: where a hand-off is open, whose lease may end."""
+PERIODIC, ASKED = 0, 1
+"""Ticks that come by themselves and those that a Wake asked for."""
+BY_ITSELF, FOLLOWING = 0, 1
+"""Requests that are timed and those that follow others."""
 GREEDY = Sampling(temperature=0.0)
 
 
 class SimulationSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What is simulated: the scheduler's own setup, with a latency table for each runner; links between runners; `paged`
-    runners, whose time goes by the KV that is there instead of the bucket; `failures`, seconds by runner. `acceptance` is the
+    runners, whose time goes by the KV that is there instead of the bucket; `failures`, seconds by runner or device. `acceptance` is the
     share of positions at which a draft model agrees; without it nothing is drafted."""
 
     scheduler: SchedulerSetup
@@ -116,8 +120,9 @@ class Simulation:
         self._coasts: dict[str, Coast] = {}
         self._numbers = 0
         self._ticks = False
-        for runner, at in setup.failures.items():
-            self._queue.put(at, queue.FAILURE, self._runner(runner).index)
+        for name, at in setup.failures.items():
+            for runner in self._named(name):
+                self._queue.put(at, queue.FAILURE, runner.index)
 
     def run(self, *, progress: Callable[[int], None] = lambda ended: None) -> None:
         """Until every request has ended. `progress` hears how many have, now and then."""
@@ -160,12 +165,13 @@ class Simulation:
             case queue.ARRIVAL_OF_KV:
                 self._arrived(moment.number)
             case queue.TICK:
-                self._ticks = self._ticks and what is not TICK_SECONDS
+                self._ticks = self._ticks and moment.number != PERIODIC
                 self._feed(Tick())
             case queue.FAILURE:
                 self._fail(self._by_index[moment.number])
             case queue.REQUEST if isinstance(what, Planned):
-                self._put_request(self._source.next_timed() if moment.number == 0 else None)
+                if moment.number == BY_ITSELF:
+                    self._put_request(self._source.next_timed())
                 self._request(what)
         for runner in self._by_index:
             self._schedule(runner)
@@ -178,7 +184,7 @@ class Simulation:
             self._carry_out(command)
         if self.state.handoffs and not self._ticks:
             self._ticks = True
-            self._queue.put(self.now + TICK_SECONDS, queue.TICK, 0, TICK_SECONDS)
+            self._queue.put(self.now + TICK_SECONDS, queue.TICK, PERIODIC)
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -196,7 +202,7 @@ class Simulation:
             case Fail(sequence=number, code=code):
                 self._end(number, code)
             case Wake(at=at):
-                self._queue.put(at, queue.TICK, 1)
+                self._queue.put(at, queue.TICK, ASKED)
             case Preempted():
                 self.recorder.preempted += 1
             case Recompute():
@@ -263,7 +269,7 @@ class Simulation:
 
     def _put_request(self, planned: Planned | None, *, timed: bool = True) -> None:
         if planned is not None:
-            self._queue.put(max(planned.at, self.now), queue.REQUEST, 0 if timed else 1, planned)
+            self._queue.put(max(planned.at, self.now), queue.REQUEST, BY_ITSELF if timed else FOLLOWING, planned)
 
     def _request(self, planned: Planned) -> None:
         number = self._numbers
@@ -305,7 +311,10 @@ class Simulation:
             runner.expected = at
             self._queue.put(at, queue.REPORT, runner.index)
 
-    def _runner(self, name: str) -> SimulatedRunner:
-        if name not in self.runners:
-            raise InputError(f"runner is {name!r}, expected one of {', '.join(self.runners)}", hint="correct its name")
-        return self.runners[name]
+    def _named(self, name: str) -> list[SimulatedRunner]:
+        """The runner of this name, or all on the device of this name."""
+        found = [item for item in self._by_index if name in (item.facts.runner, item.chip.name)]
+        if not found:
+            known = ", ".join(dict.fromkeys((*self.runners, *self.chips)))
+            raise InputError(f"what fails is {name!r}, expected one of {known}", hint="name a runner or a device")
+        return found

@@ -88,7 +88,7 @@ def test_the_command_simulates_the_engine_of_an_event_log(tmp_path) -> None:
     ("more", "said"),
     [
         (["--workload", "rate=1"], "no end"),
-        (["--workload", LOAD, "--fail", "nobody=1"], "runner is 'nobody', expected one of one:0/null"),
+        (["--workload", LOAD, "--fail", "nobody=1"], "what fails is 'nobody', expected one of one:0/null"),
         (["--workload", LOAD, "--fail", "one:0/null=soon"], "'soon', expected seconds"),
         (["--workload", LOAD, "--acceptance", "7"], "acceptance is 7"),
         (["--workload", LOAD, "--table", "one:0/null"], "expected PLACE=FILE"),

@@ -83,6 +83,13 @@ def test_a_lost_source_has_its_prompts_computed_where_they_decode() -> None:
     assert result_of(simulation).completed == 6
 
 
+def test_a_device_that_fails_takes_all_its_runners_with_it() -> None:
+    runners = (facts("a", device="chip:0"), facts("b", device="chip:0"))
+    simulation = run(setup(*runners, failures={"chip:0": 0.5}), Listed((1.0, 8, 2)))
+    assert [item.alive for item in simulation.runners.values()] == [False, False]
+    assert result_of(simulation).failed == {"no_runner": 1}
+
+
 def test_a_lost_decoder_ends_what_it_had() -> None:
     simulation = run(setup(failures={"one": 0.5}), Listed((0.0, 8, 1000), (1.0, 8, 2)))
     assert result_of(simulation).failed == {"device_lost": 1, "no_runner": 1}

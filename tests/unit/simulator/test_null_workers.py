@@ -41,9 +41,6 @@ class NullWorker:
     interrupted: int | None = None
     unsaid: Unsaid = field(default_factory=Unsaid)
 
-    def __post_init__(self) -> None:
-        self.unsaid._said = -1.0  # nothing was said before time began
-
     def hear(self, message: EngineToDevice) -> None:
         if isinstance(message, Interrupt):
             self.interrupted = message.batch
