@@ -58,8 +58,8 @@ GREEDY = Sampling(temperature=0.0)
 
 class SimulationSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What is simulated: the scheduler's own setup, with a latency table for each runner; links between runners; `paged`
-    runners, whose time goes by the KV that is there instead of the bucket; `failures`, seconds by runner or device. `acceptance` is the
-    share of positions at which a draft model agrees; without it nothing is drafted."""
+    runners, whose time goes by the KV that is there instead of the bucket; `failures`, seconds by runner or device.
+    `acceptance` is the share of positions at which a draft model agrees; without it nothing is drafted."""
 
     scheduler: SchedulerSetup
     links: tuple[LinkSetup, ...] = ()
