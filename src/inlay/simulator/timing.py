@@ -46,7 +46,7 @@ def work_of(message: Submit, *, paged: bool) -> Work:
 def draft_steps(message: Draft, table: LatencyTable, *, paged: bool) -> list[float]:
     """Seconds of each step of a draft batch: the first one feeds what the slots lack, each other one token a row."""
     width = max(len(row.tokens) for row in message.rows)
-    steps = max(1, *(row.count for row in message.rows)) if len(message.rows) > 1 else max(1, message.rows[0].count)
+    steps = max([1, *(row.count for row in message.rows)])
     mean = sum(row.past_length for row in message.rows) / len(message.rows)
     batch, past = (len(message.rows), mean) if paged else (message.count, message.capacity)
     first, later = Work(batch, width, past), Work(batch, 1, past)
