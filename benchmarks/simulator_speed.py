@@ -68,6 +68,9 @@ def setup(chips: int) -> SimulationSetup:
             chunk=2048,
             device=name,
             kv_bytes=131072,
+            paged=True,
+            page=16,
+            pages=20_000,
             rounds=16,
             table=CHIP,
         )
@@ -80,7 +83,7 @@ def setup(chips: int) -> SimulationSetup:
         if one != other
     )
     scheduler = SchedulerSetup(facts=facts, context=CONTEXT, waiting_limit=10**6)
-    return SimulationSetup(scheduler=scheduler, links=links, paged=tuple(names))
+    return SimulationSetup(scheduler=scheduler, links=links)
 
 
 def prepared(engine: Engine) -> Simulation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from inlay.scheduler.paging import PagePool
 from inlay.scheduler.sequence import DECODE, Sequence
 from inlay.scheduler.slots import window
 from inlay.scheduler.state import InFlight, RunnerState, State
@@ -15,13 +16,14 @@ from inlay.scheduler.state import InFlight, RunnerState, State
 
 class Turn(NamedTuple):
     """The steps of one capacity: its sequences, the slots from `first` on that each step covers, and for how many more
-    tokens each sequence has room before it ends or must move."""
+    tokens each sequence has room before it ends or must move. For `reach` of them there are pages too, on a paged runner."""
 
     capacity: int
     members: list[Sequence]
     first: int
     covered: int
     room: int
+    reach: int
 
 
 class Steady(NamedTuple):
@@ -40,9 +42,9 @@ def steady(state: State, runner: RunnerState) -> Steady | None:
     if runner.prefilling or runner.drafting or state.drafters:
         return None
     capacities = sorted(capacity for capacity, members in runner.decoding.items() if members)
-    if runner.last_capacity not in capacities:
+    if not capacities or (runner.paging is None and runner.last_capacity not in capacities):
         return None
-    at = capacities.index(runner.last_capacity)
+    at = 0 if runner.paging is not None else capacities.index(runner.last_capacity)
     turns = []
     for capacity in (*capacities[at:], *capacities[:at]):
         turn = _turn(state, runner, capacity)
@@ -63,10 +65,18 @@ def still_steady(state: State, runner: RunnerState, found: Steady, *, changes: i
 
 
 def advance(
-    state: State, runner: RunnerState, found: Steady, *, tokens: list[list[int]], batches: int, turn: Turn, rounds: int
+    state: State,
+    runner: RunnerState,
+    found: Steady,
+    *,
+    tokens: list[list[int]],
+    batches: int,
+    turn: Turn,
+    rounds: int,
+    done: int,
 ) -> None:
     """Take in that by turn each sequence was given these tokens and that `batches` more were begun; the one in flight now is
-    of this turn and has `rounds`. The caller keeps within the turns' room."""
+    of this turn and has `rounds`, of which `done` are among them. The caller keeps within the turns' room and reach."""
     for taken, given in zip(found.turns, tokens, strict=True):
         if given:
             count = len(given)
@@ -76,11 +86,16 @@ def advance(
     flight = runner.flight
     if not batches or flight is None:
         return
-    same = turn.capacity == runner.last_capacity
+    if runner.paging is not None:
+        for sequence in turn.members:
+            table = sequence.tables[runner.name]
+            table += runner.paging.take(max(0, runner.paging.pages_for(sequence.computed - done + rounds) - len(table)))
+    same = len(found.turns) == 1 or turn.capacity == runner.last_capacity
     rows = flight.rows if same else {item.number: (item.attempt, 1) for item in turn.members}
     state.next_batch += batches
     runner.flight = InFlight(batch=state.next_batch - 1, phase=DECODE, rows=rows, rounds=rounds, changes=runner.changes)
-    runner.last_capacity, runner.window = turn.capacity, turn.first + turn.covered
+    if runner.paging is None:
+        runner.last_capacity, runner.window = turn.capacity, turn.first + turn.covered
 
 
 def _turn(state: State, runner: RunnerState, capacity: int) -> Turn | None:
@@ -95,16 +110,31 @@ def _turn(state: State, runner: RunnerState, capacity: int) -> Turn | None:
         left = request.max_tokens + len(request.prompt) - length
         room = min(room, left, capacity - sequence.computed, context - length)
         indices.append(sequence.slots[name].index)
+    if runner.paging is not None:
+        return _on_pages(runner, runner.paging, capacity, members, room)
     low, high = min(indices), max(indices)
     if len(members) > 1 and high - low + 1 > 2 * len(members):
         hole = runner.pool.lowest(capacity)
         if hole is not None and hole < high:
             return None
     if not runner.facts.batches:
-        return Turn(capacity, members, low, high - low + 1, room)
+        return Turn(capacity, members, low, high - low + 1, room, room)
     rooms = runner.pool.rooms(capacity)
     first, count = window(sorted(indices), start=runner.window, rooms=rooms, batches=runner.facts.batches)
-    return Turn(capacity, members, first, count, room) if first <= low and high < first + count else None
+    return Turn(capacity, members, first, count, room, room) if first <= low and high < first + count else None
+
+
+def _on_pages(runner: RunnerState, paging: PagePool, capacity: int, members: list[Sequence], room: int) -> Turn | None:
+    """The steps of a paged runner, as far as there are surely pages for all and for the rounds that they are taken in."""
+    held = [(item.computed, len(item.tables[runner.name])) for item in members]
+    rounds = runner.facts.rounds
+    reach = room
+    while reach > 1:
+        ahead = min(reach + rounds, room)
+        if sum([max(0, paging.pages_for(computed + ahead) - pages) for computed, pages in held]) <= paging.available:
+            return Turn(capacity, members, 0, runner.facts.slots, room, reach)
+        reach //= 2
+    return None
 
 
 def _most_rounds(state: State, runner: RunnerState) -> int:

@@ -67,7 +67,7 @@ def plan(state: State, runner: SimulatedRunner) -> Coast | None:
             given[at] += report.steps
             said = report.ended
             place += 1
-            if given[at] >= turn.room or len(planned) > FAR:
+            if given[at] >= min(turn.room, turn.reach) or len(planned) > FAR:
                 return Coast(found, planned, flights, held.changes) if len(planned) > 1 else None
         batch, place = batch + 1, 0
         at = batch % len(turns)
@@ -78,7 +78,7 @@ def plan(state: State, runner: SimulatedRunner) -> Coast | None:
 def _next_flight(runner: SimulatedRunner, turn: Turn, given: int, *, sent: float, rounds: int, said: float) -> Flight:
     """The batch of a turn whose sequences were given so many tokens by then."""
     size = len(turn.members)
-    if runner.paged:
+    if runner.facts.paged:
         past = sum([item.computed for item in turn.members]) + given * size
         work = Work(size, 1, past / size, 1)
     else:
@@ -111,7 +111,8 @@ def take_in(coast: Coast, state: State, runner: SimulatedRunner, recorder: Recor
     flight, turn = coast.flights[following.batch], turns[following.batch % len(turns)]
     blanks = [[0] * sum([steps for _, steps in items]) for items in times]
     held, begun = state.runners[runner.facts.runner], following.batch - coast.batch
-    advance(state, held, coast.found, tokens=blanks, batches=begun, turn=turn, rounds=flight.rounds)
+    done = sum([report.steps for report in flight.reports[: following.place]])
+    advance(state, held, coast.found, tokens=blanks, batches=begun, turn=turn, rounds=flight.rounds, done=done)
     for other, items in zip(turns, times, strict=True):
         if items:
             recorder.coasted([sequence.number for sequence in other.members], items)
@@ -120,6 +121,5 @@ def take_in(coast: Coast, state: State, runner: SimulatedRunner, recorder: Recor
         flight.batch = held.flight.batch
         flight.members = tuple([item.number for item in turn.members])
         runner.begin(flight)
-    flight.next = following.place
-    flight.tokens = sum([report.steps for report in flight.reports[: flight.next]])
+    flight.next, flight.tokens = following.place, done
     coast.taken, coast.batch = count, following.batch

@@ -33,7 +33,6 @@ def describe(
     return SimulationSetup(
         scheduler=SchedulerSetup(facts=facts, context=deployment.context, speculation=deployment.speculation),
         links=tuple(_links(deployment.cluster, devices)),
-        paged=tuple(role.runner for role in deployment.roles if role.regions[0].runner == "paged"),
         failures=dict(failures),
         acceptance=acceptance,
         seed=seed,
@@ -41,17 +40,20 @@ def describe(
 
 
 def _facts(deployment: Deployment, role: Role, table: LatencyTable, *, kv_bytes: int) -> RunnerFacts:
-    slots = deployment.slots_of(role)
+    slots, paged = deployment.slots_of(role), role.regions[0].runner == "paged"
+    pages = deployment.paged_pool(PAGE) if paged else deployment.pages
     return RunnerFacts(
         runner=role.runner,
         epoch=1,
         roles=("prefill", "decode") if role.roles == ("target",) else role.roles,
-        capacities=deployment.capacities,
-        rooms=deployment.rooms_of(role),
+        capacities=deployment.capacities[-1:] if paged else deployment.capacities,
+        rooms=() if paged else deployment.rooms_of(role),
         slots=slots,
         chunk=deployment.chunk,
         page=PAGE,
-        pages=0 if role.drafts else deployment.pages,
+        pages=0 if role.drafts else pages,
+        paged=paged,
+        keeps=deployment.pages > 0,
         device="+".join(region.device for region in role.regions),
         kv_bytes=kv_bytes,
         table=table,

@@ -49,7 +49,6 @@ class SimulatedRunner:
     facts: RunnerFacts
     chip: Chip
     text: Text
-    paged: bool = False
     flight: Flight | None = None
     said: float = 0.0
     expected: float | None = None
@@ -78,7 +77,7 @@ class SimulatedRunner:
 
     def submit(self, message: Submit, now: float) -> None:
         """Begin a batch as soon as the message is there and the device free."""
-        work = work_of(message, paged=self.paged)
+        work = work_of(message, paged=self.facts.paged)
         began = max(now + self.table.overhead / 2, self.chip.free)
         reports = reports_of(work, self.table, began=began, rounds=message.rounds, said=self.said)
         self.begin(Flight(message.batch, message.phase, began, message.rounds, self.said, reports, work, message))
@@ -86,7 +85,7 @@ class SimulatedRunner:
     def draft(self, message: Draft, now: float) -> None:
         """Begin a draft batch."""
         began = max(now + self.table.overhead / 2, self.chip.free)
-        steps = draft_steps(message, self.table, paged=self.paged)
+        steps = draft_steps(message, self.table)
         ended = began + sum(steps)
         reports = [Report(ended + self.table.overhead / 2, began, ended, len(steps), False)]
         self.begin(Flight(message.batch, "draft", began, 1, self.said, reports, None, message))
@@ -105,7 +104,7 @@ class SimulatedRunner:
         if isinstance(flight.message, Draft):
             if not drafts:
                 return
-            steps = draft_steps(flight.message, self.table, paged=self.paged)
+            steps = draft_steps(flight.message, self.table)
             ended, done = flight.began, 0
             while done < len(steps) and (done == 0 or ended < told):
                 ended, done = ended + steps[done], done + 1

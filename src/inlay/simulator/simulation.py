@@ -57,13 +57,12 @@ GREEDY = Sampling(temperature=0.0)
 
 
 class SimulationSetup(msgspec.Struct, frozen=True, kw_only=True):
-    """What is simulated: the scheduler's own setup, with a latency table for each runner; links between runners; `paged`
-    runners, whose time goes by the KV that is there instead of the bucket; `failures`, seconds by runner or device.
-    `acceptance` is the share of positions at which a draft model agrees; without it nothing is drafted."""
+    """What is simulated: the scheduler's own setup, with a latency table for each runner; links between runners; `failures`,
+    seconds by runner or device. `acceptance` is the share of positions at which a draft model agrees; without it nothing is
+    drafted."""
 
     scheduler: SchedulerSetup
     links: tuple[LinkSetup, ...] = ()
-    paged: tuple[str, ...] = ()
     failures: dict[str, float] = {}
     acceptance: float | None = None
     seed: int = 0
@@ -113,8 +112,7 @@ class Simulation:
         self.runners: dict[str, SimulatedRunner] = {}
         for index, facts in enumerate(setup.scheduler.facts):
             chip = self.chips.setdefault(facts.device or facts.runner, Chip(facts.device or facts.runner))
-            paged = facts.runner in setup.paged
-            self.runners[facts.runner] = SimulatedRunner(index, facts, chip, self._text, paged)
+            self.runners[facts.runner] = SimulatedRunner(index, facts, chip, self._text)
         self.handoffs = HandOffs(setup.links, {facts.runner: facts.kv_bytes for facts in setup.scheduler.facts})
         self._by_index = list(self.runners.values())
         self._coasts: dict[str, Coast] = {}

@@ -22,10 +22,11 @@ class Report(NamedTuple):
 
 class Work(NamedTuple):
     """One batch as the table sees it: `batch` rows of `width` tokens over `past` rows of KV, which grow by `growth` a round.
-    A runner that keeps slots reads its whole bucket, one that keeps pages what is there: `past` is then a mean."""
+    A runner that keeps slots pads to the widest row and reads its whole bucket; one that keeps pages computes and reads what
+    is there: both are then means."""
 
     batch: int
-    width: int
+    width: float
     past: float
     growth: int = 0
 
@@ -39,17 +40,15 @@ def work_of(message: Submit, *, paged: bool) -> Work:
     """What a batch asks of its runner. Slots that its range covers without a row are computed with the rest."""
     if not paged:
         return Work(message.count, message.width, message.capacity)
-    rows = message.rows
-    return Work(len(rows), message.width, sum([row.past_length for row in rows]) / len(rows), 1)
+    rows, size = message.rows, len(message.rows)
+    return Work(size, sum([len(row.tokens) for row in rows]) / size, sum([row.past_length for row in rows]) / size, 1)
 
 
-def draft_steps(message: Draft, table: LatencyTable, *, paged: bool) -> list[float]:
+def draft_steps(message: Draft, table: LatencyTable) -> list[float]:
     """Seconds of each step of a draft batch: the first one feeds what the slots lack, each other one token a row."""
     width = max(len(row.tokens) for row in message.rows)
     steps = max([1, *(row.count for row in message.rows)])
-    mean = sum(row.past_length for row in message.rows) / len(message.rows)
-    batch, past = (len(message.rows), mean) if paged else (message.count, message.capacity)
-    first, later = Work(batch, width, past), Work(batch, 1, past)
+    first, later = Work(message.count, width, message.capacity), Work(message.count, 1, message.capacity)
     return [first.seconds(table), *(later.seconds(table) for _ in range(steps - 1))]
 
 

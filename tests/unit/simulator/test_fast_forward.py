@@ -15,6 +15,7 @@ from inlay.scheduler import advance
 from inlay.simulator import SimulationSetup, coasting, result_of
 
 BUSY = "isl=lognormal:100:0.7,osl=lognormal:40:0.8,rate=6,requests={}"
+PAGED = {"paged": True, "page": 16, "pages": 400, "capacities": (1024,)}
 TWO = (facts("left", roles=("prefill",)), facts("right", rounds=16))
 WAYS = (link("left", "right"), link("right", "left"))
 
@@ -36,11 +37,27 @@ def agree(given: SimulationSetup, workload: str) -> None:
         setup(facts(rounds=16, rooms=(6, 4, 2))),
         setup(facts(batches=(1, 4), slots=8)),
         setup(facts(page=16, pages=64)),
-        setup(facts(rounds=16), paged=("one",)),
+        setup(facts(rounds=16, **PAGED)),
+        setup(facts(**PAGED)),
+        setup(facts(rounds=16, **{**PAGED, "pages": 60})),
+        setup(facts(**{**PAGED, "pages": 60})),
         setup(facts("a", rounds=16), facts("b"), links=(link("a", "b"), link("b", "a"))),
         setup(*TWO, links=WAYS),
     ],
-    ids=["slots", "rounds", "scarce", "scarce-rounds", "sizes", "pages", "paged", "two", "hand-off"],
+    ids=[
+        "slots",
+        "rounds",
+        "scarce",
+        "scarce-rounds",
+        "sizes",
+        "pages",
+        "paged",
+        "paged-steps",
+        "paged-scarce",
+        "paged-scarce-steps",
+        "two",
+        "hand-off",
+    ],
 )
 def test_it_agrees_with_single_steps(given) -> None:
     agree(given, BUSY.format(300))

@@ -46,7 +46,7 @@ def test_one_that_comes_in_between_takes_turns_with_the_steps_of_the_other() -> 
 
 
 def test_a_paged_runner_takes_time_for_the_kv_that_is_there() -> None:
-    found = times(run(setup(paged=("one",)), Listed((0.0, 8, 3))))[0] or []
+    found = times(run(setup(facts(paged=True, page=16, pages=64, capacities=(1024,))), Listed((0.0, 8, 3))))[0] or []
     gaps = [later - earlier for earlier, later in pairwise(found)]
     assert gaps == pytest.approx([OVERHEAD + TABLE.seconds(batch=1, width=1, past=past) for past in (8, 9)])
 

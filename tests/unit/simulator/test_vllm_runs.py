@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from simulator_vllm import FITTED, GOALS, RUNS, Run, errors, fit, read, simulated, slots_of
+from simulator_vllm import FITTED, GOALS, RUNS, Run, errors, fit, read, simulated, table_of
 
 
 @pytest.mark.thorough
@@ -17,25 +17,21 @@ from simulator_vllm import FITTED, GOALS, RUNS, Run, errors, fit, read, simulate
 @pytest.mark.parametrize("run", RUNS, ids=[run.file for run in RUNS])
 def test_what_was_fitted_on_the_first_requests_holds_for_the_rest(run: Run) -> None:
     requests = read(run)
-    slots = slots_of(run, requests[:FITTED])
-    found = fit(run, requests, slots)
-    misses = errors(simulated(run, requests, slots, found)[FITTED:], requests[FITTED:])
+    found = fit(run, requests)
+    misses = errors(simulated(run, requests, found)[FITTED:], requests[FITTED:])
     for name, goal in GOALS.items():
         assert abs(misses[name]["mean"]) <= goal
         assert abs(misses[name]["median"]) <= goal
     slower = msgspec.structs.replace(found, fixed=1.2 * found.fixed)
-    planted = errors(simulated(run, requests, slots, slower)[FITTED:], requests[FITTED:])
+    planted = errors(simulated(run, requests, slower)[FITTED:], requests[FITTED:])
     assert abs(planted["TPOT"]["mean"]) > GOALS["TPOT"]
 
 
 def test_a_pool_of_the_wrong_size_gives_other_waiting_times() -> None:
     """With twice the KV that there was nobody waits as long as was measured: the real block count matters."""
-    from simulator_vllm import table_of
-
     run = RUNS[0]
     requests = read(run)
     found = table_of([-4.24, -8.83, -9.22, -16.0])
-    slots = slots_of(run, requests[:FITTED])
-    assert slots == 34  # 31 to 36 ran at once where it was measured
-    real, doubled = (errors(simulated(run, requests, count, found), requests)["TTFT"]["mean"] for count in (slots, 2 * slots))
+    misses = [errors(simulated(given, requests, found), requests) for given in (run, run._replace(pages=2 * run.pages))]
+    real, doubled = (item["TTFT"]["mean"] for item in misses)
     assert abs(real) < 0.2 < abs(doubled)
