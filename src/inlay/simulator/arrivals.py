@@ -46,12 +46,12 @@ class Fitting:
     """Lengths as they may be asked: at least a token each, together less than the context. `clipped` counts those cut."""
 
     def __init__(self, workload: Workload, context: int) -> None:
-        self._scale, self._context = workload.scale_lengths, context
+        self.scale, self._context = workload.scale_lengths, context
         self.clipped = 0
 
     def fit(self, prompt: int, output: int) -> tuple[int, int]:
         """Scaled, and cut where they do not fit: the prompt, as long as the answer is not over half."""
-        prompt, output = max(1, round(prompt * self._scale)), max(1, round(output * self._scale))
+        prompt, output = max(1, round(prompt * self.scale)), max(1, round(output * self.scale))
         if prompt + output < self._context:
             return prompt, output
         self.clipped += 1
@@ -64,11 +64,14 @@ def alone(number: int, length: int) -> tuple[int, ...]:
     return (SEEDS + number % SEEDS, *(0,) * (length - 1))
 
 
-def of_blocks(blocks: tuple[int, ...], length: int, *, block: int, scope: int) -> tuple[int, ...]:
-    """A prompt of recorded blocks: equal ids give equal tokens, within one scope."""
+def of_blocks(blocks: tuple[int, ...], length: int, *, block: float, scope: int) -> tuple[int, ...]:
+    """A prompt of recorded blocks of so many tokens: equal ids give equal tokens, within one scope. Where lengths are scaled
+    blocks are too, so that prompts share as much of each other as the recorded ones."""
     tokens: list[int] = []
-    for identity in blocks[: -(-length // block)]:
-        tokens += (1 + draw(scope, identity) % (SEEDS - 1),) * block
+    for place, identity in enumerate(blocks):
+        if len(tokens) >= length:
+            break
+        tokens += (1 + draw(scope, identity) % (SEEDS - 1),) * (round((place + 1) * block) - len(tokens))
     missing = length - len(tokens)
     if missing > 0:
         tokens += (1 + draw(scope, -1, length) % (SEEDS - 1),) * missing
@@ -145,7 +148,9 @@ class Replay:
             return None
         number, item = found
         prompt, output = self.fitting.fit(item.prompt_tokens, item.output_tokens)
-        made = of_blocks(item.blocks, prompt, block=BLOCK, scope=0) if item.blocks else alone(number, prompt)
+        made = (
+            of_blocks(item.blocks, prompt, block=BLOCK * self.fitting.scale, scope=0) if item.blocks else alone(number, prompt)
+        )
         return Planned(at=item.at / self._speed, prompt=made, max_tokens=output)
 
     def ended(self, record: Record) -> Planned | None:
@@ -187,6 +192,6 @@ class Sessions:
         session = self._sessions[number]
         turn = session.turns[place]
         prompt, output = self.fitting.fit(turn.prompt_tokens, turn.output_tokens)
-        made = of_blocks(turn.blocks, prompt, block=session.block, scope=1 + number)
+        made = of_blocks(turn.blocks, prompt, block=session.block * self.fitting.scale, scope=1 + number)
         at = now + (turn.think / self._workload.speed if place else 0.0)
         return Planned(at=at, prompt=made, max_tokens=output, session=number)

@@ -71,6 +71,13 @@ def test_equal_blocks_are_equal_tokens_within_their_scope_only() -> None:
     assert one[:64] != of_blocks((1, 2), 100, block=64, scope=2)[:64]
 
 
+def test_scaled_prompts_share_as_much_of_each_other_as_the_recorded_ones() -> None:
+    whole = [of_blocks(ids, 300, block=100, scope=0) for ids in ((1, 2, 3), (1, 2, 4))]
+    tenth = [of_blocks(ids, 30, block=100 * 0.1, scope=0) for ids in ((1, 2, 3), (1, 2, 4))]
+    same = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in (whole, tenth)]
+    assert same == [200, 20]
+
+
 def test_blocks_of_a_recorded_trace_are_hit(tmp_path) -> None:
     rows = [
         {"timestamp": 0, "input_length": 1024, "output_length": 2, "hash_ids": [1, 2]},
