@@ -33,7 +33,8 @@ def admit(state: State, now: float) -> list[Command]:
         return []
     state.admissible = False
     all_alive = all(item.alive for item in state.runners.values())
-    lowest = before = _lowest_if_full(state)
+    held = _lowest_held(state)
+    lowest = before = held if _is_full(state) else -math.inf
     if all_alive and state.waiting.highest() <= lowest:
         return []
     commands: list[Command] = []
@@ -50,23 +51,26 @@ def admit(state: State, now: float) -> list[Command]:
             continue
         known = len(commands)
         way = _choose(state, sequence)
-        if way is None:
+        if way is None and sequence.request.priority > held:
             commands += take_room(state, sequence, _candidates(state, "decode", sequence.request.decode))
-            way = _choose(state, sequence)
+            way = _choose(state, sequence) if len(commands) > known else None
         if way is not None:
             commands += _place(state, sequence, way, now)
         if len(commands) > known:  # where all was full, a slot that was taken from one is not for others of its rank
-            lowest = max(before, _lowest_if_full(state))
+            held = _lowest_held(state)
+            lowest = max(before, held if _is_full(state) else -math.inf)
     return commands
 
 
-def _lowest_if_full(state: State) -> float:
-    """Where every runner has as many sequences as it takes, the lowest priority among them: only a higher one may still enter.
-    Minus infinity where one has room, infinity where there is nobody to give way."""
+def _is_full(state: State) -> bool:
+    """Whether every runner has as many sequences as it takes: only one of higher priority than some of them may then enter."""
+    return not any(item.alive and len(item.holders) < item.facts.slots for item in state.runners.values())
+
+
+def _lowest_held(state: State) -> float:
+    """The lowest priority of those who hold something, infinity where there is nobody to give way."""
     living = [item for item in state.runners.values() if item.alive]
-    if any(len(item.holders) < item.facts.slots for item in living):
-        return -math.inf
-    return min((item.request.priority for runner in living for item in runner.holders.values()), default=math.inf)
+    return min([item.request.priority for runner in living for item in runner.holders.values()], default=math.inf)
 
 
 def _refusal(state: State, request: SequenceRequest) -> Fail | None:
