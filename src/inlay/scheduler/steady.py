@@ -56,6 +56,14 @@ def steady(state: State, runner: RunnerState) -> Steady | None:
     return Steady(tuple(turns), _most_rounds(state, runner) if len(turns) == 1 else 1)
 
 
+def turn_is_awaited(state: State) -> bool:
+    """Whether a prompt waits for its turn beside rounds under way: whatever happens next, on any runner, may end them."""
+    return any(
+        item.prefilling and item.flight is not None and item.flight.rounds > 1 and not item.flight.stopped
+        for item in state.runners.values()
+    )
+
+
 def still_steady(state: State, runner: RunnerState, found: Steady, *, changes: int) -> bool:
     """Whether what was found when the runner had seen so many changes holds after something else has happened."""
     flight = runner.flight

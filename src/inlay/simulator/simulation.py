@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from inlay.errors import InputError
-from inlay.scheduler import new_state, step
+from inlay.scheduler import new_state, step, turn_is_awaited
 from inlay.simulator import queue
 from inlay.simulator.coasting import Coast, holds, plan, take_in
 from inlay.simulator.handoffs import HandOffs
@@ -171,8 +171,9 @@ class Simulation:
                 if moment.number == BY_ITSELF:
                     self._put_request(self._source.next_timed())
                 self._request(what)
+        fast = self._fast and not turn_is_awaited(self.state)
         for runner in self._by_index:
-            self._schedule(runner)
+            self._schedule(runner, fast=fast)
 
     def _feed(self, event: Event) -> None:
         commands = step(self.state, event, self.now)
@@ -294,14 +295,14 @@ class Simulation:
         self._text.end(number)
         self._put_request(self._source.ended(record), timed=False)
 
-    def _schedule(self, runner: SimulatedRunner) -> None:
+    def _schedule(self, runner: SimulatedRunner, *, fast: bool) -> None:
         """When to look at a runner next: at its next report, or the first one after which something is to be decided."""
         if runner.flight is None:
             runner.expected = None
             return
         coast = self._coasts.pop(runner.facts.runner, None)
-        if coast is None or not holds(coast, self.state, runner):
-            coast = plan(self.state, runner) if self._fast else None
+        if not fast or coast is None or not holds(coast, self.state, runner):
+            coast = plan(self.state, runner) if fast else None
         if coast is not None:
             self._coasts[runner.facts.runner] = coast
         at = runner.next_report.heard if coast is None else coast.end

@@ -42,6 +42,7 @@ def agree(given: SimulationSetup, workload: str) -> None:
         setup(facts(rounds=16, **{**PAGED, "pages": 60})),
         setup(facts(**{**PAGED, "pages": 60})),
         setup(facts("a", rounds=16), facts("b"), links=(link("a", "b"), link("b", "a"))),
+        setup(facts("a", rounds=16), facts("b", rounds=16), links=(link("a", "b"), link("b", "a"))),
         setup(*TWO, links=WAYS),
     ],
     ids=[
@@ -56,6 +57,7 @@ def agree(given: SimulationSetup, workload: str) -> None:
         "paged-scarce",
         "paged-scarce-steps",
         "two",
+        "two-rounds",
         "hand-off",
     ],
 )

@@ -34,15 +34,17 @@ def test_rounds_in_a_row_pay_the_messages_once() -> None:
 
 
 def test_one_that_comes_in_between_takes_turns_with_the_steps_of_the_other() -> None:
-    """The second comes while a step runs; its one chunk goes next, then both decode together."""
+    """The second comes while the second step runs. Steps get twice the time of the first one's chunk before its own: that is
+    over during the third. Then both decode together."""
     simulation = run(setup(), Listed((0.0, 8, 6), (OVERHEAD + chunk(8) + 1.5 * STEP, 8, 2)))
     first, second = times(simulation)[0] or [], times(simulation)[1] or []
-    begun = OVERHEAD + chunk(8) + 2 * STEP
+    assert 2 * STEP < 2 * chunk(8) < 3 * STEP
+    begun = OVERHEAD + chunk(8) + 3 * STEP
     assert second[0] == pytest.approx(begun + OVERHEAD + chunk(8))
     both = OVERHEAD + TABLE.seconds(batch=2, width=1, past=64)
     assert second[1] == pytest.approx(second[0] + both)
-    assert first[3] == pytest.approx(second[1])
-    assert first[4] == pytest.approx(first[3] + STEP)
+    assert first[4] == pytest.approx(second[1])
+    assert first[5] == pytest.approx(first[4] + STEP)
 
 
 def test_a_paged_runner_takes_time_for_the_kv_that_is_there() -> None:
