@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from simulator_world import facts, link, run, setup, times
 
 from inlay.scheduler import advance
-from inlay.simulator import SimulationSetup, coasting, result_of
+from inlay.simulator import SimulationSetup, coasting, result_of, simulation
 
 BUSY = "isl=lognormal:100:0.7,osl=lognormal:40:0.8,rate=6,requests={}"
 PAGED = {"paged": True, "page": 16, "pages": 400, "capacities": (1024,)}
@@ -79,6 +79,17 @@ def test_it_agrees_where_a_device_fails(at) -> None:
 
 def test_in_a_closed_loop_it_agrees_too() -> None:
     agree(setup(facts(rounds=16)), "isl=uniform:20:300,osl=uniform:5:90,clients=12,think=0.01,requests=300")
+
+
+def test_rounds_that_a_prompt_waits_beside_may_be_ended_by_whatever_happens_elsewhere(monkeypatch) -> None:
+    """Where two runners share a device rounds begin late, and a prompt has its turn before they are over."""
+    names = "abc"
+    runners = [facts(name, rounds=16, device="own" if name == "a" else "shared") for name in names]
+    given = setup(*runners, links=tuple(link(one, other) for one in names for other in names if one != other))
+    load = "isl=lognormal:150:0.7,osl=lognormal:80:0.8,rate=6,requests=80,seed=5"
+    agree(given, load)
+    monkeypatch.setattr(simulation, "turn_is_awaited", lambda state: False)
+    assert times(run(given, load)) != times(run(given, load, fast=False))
 
 
 def test_it_takes_fewer_steps() -> None:
