@@ -76,6 +76,7 @@ class _ChipEntry(msgspec.Struct, kw_only=True):
     kind: str
     memories: tuple[_MemoryEntry, ...]
     aliases: tuple[str, ...] = ()
+    generation: str = ""
     peaks: dict[str, FigureOrValue] = {}
     power: FigureOrValue | None = None
     provisioned_power: FigureOrValue | None = None
@@ -126,6 +127,7 @@ class _Reader:
             vendor=entry.vendor,
             kind=entry.kind,
             aliases=entry.aliases,
+            generation=entry.generation,
             memories=tuple(self._memory(index, memory) for index, memory in enumerate(entry.memories)),
             peaks={name: self._needed(f"peaks.{name}", item, "operations") for name, item in entry.peaks.items()},
             power=self._figure("power", entry.power, "power"),

@@ -76,14 +76,16 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSheet(msgspec.Struct, frozen=True, kw_only=True):
-    """One product. `memories` come fastest first; `peaks` are dense operations per second by number format; `power` is the
-    chip's own in watts, `provisioned_power` its share of a data centre."""
+    """One product. `memories` come fastest first; `generation` names chips of one architecture, whose
+    calibrations resemble each other. `peaks` are dense operations per second by number format; `power` is
+    the chip's own in watts, `provisioned_power` its share of a data centre."""
 
     name: str
     title: str
     vendor: str
     kind: str
     aliases: tuple[str, ...]
+    generation: str
     memories: tuple[SheetMemory, ...]
     peaks: dict[str, Figure]
     power: Figure | None

@@ -1,0 +1,22 @@
+"""The calibrated roofline of a served language model: the mean decode step as weighed terms. A door of `cost`."""
+
+from __future__ import annotations
+
+from inlay.cost.serving.calibration import Calibration, calibrate, scaled_to
+from inlay.cost.serving.configuration import Configuration, Engine, Load
+from inlay.cost.serving.points import MeasuredPoint, Points, read_points
+from inlay.cost.serving.terms import IDEAL, decode_terms
+
+__all__ = [
+    "IDEAL",
+    "Calibration",
+    "Configuration",
+    "Engine",
+    "Load",
+    "MeasuredPoint",
+    "Points",
+    "calibrate",
+    "decode_terms",
+    "read_points",
+    "scaled_to",
+]
