@@ -103,6 +103,8 @@ CASES = {
         {"capacities": (64, 128, 512), "rooms": (16, 4, 2)},
     ),
     "contrary draft": ([f"prefill,decode={ONNX}", "draft=cpu:1/contrary"], ENUMERATED, {}),
+    "pages verify, chosen": ([f"prefill,decode={OPENVINO}:paged", f"draft={ONNX}"], AUTO, {}),
+    "pages verify, ahead": ([f"prefill,decode={OPENVINO}:paged", f"draft={ONNX}"], FREE, {}),
     "target in two pieces": ([f"prefill,decode={ONNX}@0-2+{OPENVINO}@3-", "draft=cpu:1/reference"], FREE, {}),
     "handed off, few slots": (
         [f"prefill={OPENVINO}", f"decode={ONNX}", "draft=cpu:1/onnxruntime"],
