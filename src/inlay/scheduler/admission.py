@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from inlay.scheduler.handoff import open_handoff
-from inlay.scheduler.keeping import enter
+from inlay.scheduler.keeping import enter, has_room
 from inlay.scheduler.placing import Way, choose_way
 from inlay.scheduler.preempting import take_room
 from inlay.scheduler.sequence import PREFILL, Sequence, new_sequence
@@ -51,7 +51,7 @@ def admit(state: State, now: float) -> list[Command]:
             continue
         known = len(commands)
         way = _choose(state, sequence)
-        if way is None and sequence.request.priority > held:
+        if way is None and sequence.request.priority > held and _prompt_has_room(state, sequence):
             commands += take_room(state, sequence, _candidates(state, "decode", sequence.request.decode))
             way = _choose(state, sequence) if len(commands) > known else None
         if way is not None:
@@ -60,6 +60,13 @@ def admit(state: State, now: float) -> list[Command]:
             held = _lowest_held(state)
             lowest = max(before, held if _is_full(state) else -math.inf)
     return commands
+
+
+def _prompt_has_room(state: State, sequence: Sequence) -> bool:
+    """Whether its prompt could be computed if it had room where it decodes: else nobody gives way for it in vain."""
+    decoders = _candidates(state, "decode", sequence.request.decode)
+    prefills = [item for item in _candidates(state, "prefill", sequence.request.prefill) if item.alive]
+    return any(item in decoders or has_room(state, sequence, item, len(sequence.tokens)) for item in prefills)
 
 
 def _is_full(state: State) -> bool:

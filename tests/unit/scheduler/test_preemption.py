@@ -129,3 +129,20 @@ def test_a_tenant_that_comes_late_does_not_keep_the_others_out() -> None:
     while len(it.ended) < 30:
         assert it.act()
     assert 3 <= sum(request.sequence in it.ended for request in late) <= 7
+
+
+def test_nobody_gives_way_for_one_whose_prompt_finds_no_room() -> None:
+    p = RunnerFacts(runner="p", epoch=1, roles=("prefill",), capacities=(96,), slots=1, chunk=4)
+    d = RunnerFacts(runner="d", epoch=1, roles=("decode",), capacities=(96,), slots=1, chunk=4)
+    it = world(p, d)
+    first = it.request((1, 2, 3), max_tokens=30)
+    while len(it.tokens.get(first.sequence, [])) < 3:
+        it.act()
+    second = it.request(tuple(range(40)), max_tokens=3)  # waits: where it would decode there is no room
+    it.state.runners["p"].holders[99] = it.state.sequences[first.sequence]  # the prefill runner is full
+    urgent = it.request((7, 8), max_tokens=3, priority=1)
+    assert not it.preempted
+    del it.state.runners["p"].holders[99]
+    it.tick(0.0)
+    it.run()
+    assert all(it.tokens[item.sequence] == answer(item.prompt, item.max_tokens) for item in (first, second, urgent))
