@@ -6,16 +6,21 @@ import random
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scheduler_world import World, answer
 
 from inlay.scheduler import new_state
+from inlay.scheduler.keeping import enter, keep
 from inlay.scheduler.prefix import PageIndex, extend_chain
-from inlay.specs.schedule import RunnerFacts, SchedulerSetup
+from inlay.scheduler.sequence import PREFILL, new_sequence
+from inlay.specs.sampling import Sampling
+from inlay.specs.schedule import RunnerFacts, SchedulerSetup, SequenceRequest
 
 PAGE = 8
+GREEDY = Sampling(temperature=0)
 
 
 def facts(*, pages: int, slots: int = 4, name: str = "a", roles: tuple[str, ...] = ("prefill", "decode")) -> RunnerFacts:
@@ -113,3 +118,25 @@ def test_a_chain_longer_than_the_store_keeps_its_beginning() -> None:
     assert (first, len(pages)) == (0, 3)
     assert index.length(chain) == 3
     assert index.keep(chain) == (3, ())
+
+
+@pytest.mark.parametrize("paged", [False, True])
+def test_a_part_of_a_prompt_takes_no_more_kept_rows_than_its_place_is_for(paged) -> None:
+    made = msgspec.structs.replace(facts(pages=48), paged=paged)
+    state = new_state(SchedulerSetup(facts=(made,), context=96))
+    runner = state.runners["a"]
+    kept, later = (
+        new_sequence(
+            SequenceRequest(sequence=i, request="", prompt=tuple(range(40)), max_tokens=1, sampling=GREEDY, entropy=b"")
+        )
+        for i in (1, 2)
+    )
+    enter(state, kept, runner, 40)
+    kept.prefill, kept.phase, kept.computed = "a", PREFILL, 40
+    keep(state, kept, runner)
+    commands, known = enter(state, later, runner, 12)
+    assert known == PAGE
+    if paged:
+        assert len(later.tables["a"]) == 2
+    else:
+        assert [len(command.message.pages) for command in commands] == [1]
