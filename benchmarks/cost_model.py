@@ -5,12 +5,12 @@ Three questions: a shape not seen on a chip that was, a (chip, model) not seen, 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from measuring import RESULTS, environment, write_result
 
 from inlay.cost.serving import IDEAL, MeasuredPoint, calibrate, decode_terms, read_points, scaled_to
 from inlay.hardware.catalogue import read_catalogue
@@ -107,21 +107,19 @@ def main() -> None:
             name: None if np.isnan(values[rows]).all() else float(np.nanmedian(np.abs(values[rows] / seen[rows] - 1)))
             for name, values in predictions.items()
         }
-    document = {"command": "python benchmarks/cost_model.py", "grade": "modelled", "usable rows": len(points)}
-    document |= {"left out": found.left_out, "results": results, "median error by group": by_group}
-    (HERE / "results" / "cost_model.json").write_text(json.dumps(document, indent=1) + "\n")
-    (HERE / "results" / "cost_model.md").write_text(page(results, by_group, len(points)))
+    records = {"usable rows": len(points), "left out": found.left_out, "splits": results, "median error by group": by_group}
+    facts = environment() | {"grade": "modelled"}
+    text = page(results, by_group, len(points))
+    write_result("cost_model", title="Cost model, cross-validated", facts=facts, records=records, text=text, folder=RESULTS)
 
 
 def page(results: dict[str, dict[str, object]], by_group: dict[str, dict[str, object]], rows: int) -> str:
     """The same as tables."""
     columns = list(next(iter(results.values())))
     lines = [
-        "# Cost model, cross-validated\n",
         f"Time per output token of {rows} published points (measured), predicted (modelled) by fits that have not seen them.",
         "Rank and regret are of decode rates per chip among the configurations of one chip, model and shape,",
-        "at least 5 of them. The",
-        "order of levels and the strength of the prior were chosen on these same splits: the figures are somewhat kind.\n",
+        "at least 5 of them. The order of levels and the strength of the prior were chosen on these same splits: the figures are somewhat kind.\n",
         f"| split | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
