@@ -119,7 +119,8 @@ def page(results: dict[str, dict[str, object]], by_group: dict[str, dict[str, ob
     lines = [
         f"Time per output token of {rows} published points (measured), predicted (modelled) by fits that have not seen them.",
         "Rank and regret are of decode rates per chip among the configurations of one chip, model and shape,",
-        "at least 5 of them. The order of levels and the strength of the prior were chosen on these same splits: the figures are somewhat kind.\n",
+        "at least 5 of them. The order of levels and the strength of the prior were chosen on these same splits: the figures "
+        "are somewhat kind.\n",
         f"| split | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
