@@ -83,11 +83,18 @@ def test_a_mode_that_there_is_not_is_refused_with_those_there_are(url: str) -> N
 
 
 def test_the_meters_count_ways_and_modes(url: str) -> None:
+    before, _ = counted(url), ask(url, inlay={"prefill": FOREIGN, "decode": FOREIGN, "speculation": "free"}, ignore_eos=True)
+    ask(url, inlay={"prefill": PAGES, "decode": FOREIGN, "speculation": "ngram"}, ignore_eos=True)
+    after = counted(url)
+    gained = {name: value - before.get(name, 0.0) for name, value in after.items() if value != before.get(name, 0.0)}
+    ways = {name: value for name, value in gained.items() if name.startswith("inlay_plan_requests_total")}
+    assert sum(ways.values()) == 2.0 and ways['inlay_plan_requests_total{kind="whole"}'] == 1.0
+    assert gained['inlay_spec_requests_total{mode="free",pair="cpu:1 > cpu:1"}'] == 1.0
+    assert gained['inlay_spec_requests_total{mode="ngram",pair="own text > cpu:1"}'] == 1.0
+    assert after['inlay_spec_mode{mode="free",pair="cpu:1 > cpu:1"}'] == 1.0
+
+
+def counted(url: str) -> dict[str, float]:
     _, text = fetch(url, "/metrics")
-    for line in (
-        'inlay_plan_requests_total{kind="whole"}',
-        'inlay_spec_requests_total{mode="synchronous",pair="cpu:1 > cpu:0"} 1.0',
-        'inlay_spec_requests_total{mode="free",pair="cpu:1 > cpu:1"} 1.0',
-        'inlay_spec_mode{mode="free",pair="cpu:1 > cpu:1"} 1.0',
-    ):
-        assert line in text, text
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}

@@ -20,6 +20,7 @@ from inlay.specs.device import (
     Submit,
 )
 from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Preempted, Recompute, Send
+from inlay.specs.speculation import NGRAM
 from inlay.telemetry import EngineMeters
 
 DRAFT = "draft"
@@ -52,7 +53,7 @@ class Metering:
         self._arrived: dict[int, float] = {}
         self._prompts: dict[int, int] = {}
         self._last_token: dict[int, float] = {}
-        self._pairs: dict[int, str] = {}
+        self._pairs: dict[int, tuple[str, str]] = {}
         self._modes: dict[str, str] = {}
 
     def worked(self, place: str, message: DeviceToEngine) -> None:
@@ -102,17 +103,23 @@ class Metering:
                 self._pairs.pop(command.sequence, None)
 
     def _begun(self, placed: Placed) -> None:
-        if placed.drafting is not None:
-            source = self._labels[placed.drafting.runner].device if placed.drafting.runner else "own text"
-            pair = self._pairs[placed.sequence] = f"{source} > {self._labels[placed.decode].device}"
-            self._show_mode(pair, placed.drafting.mode)
+        if placed.drafting is not None and not placed.drafting.cause:
+            names = self._pairs[placed.sequence] = (placed.drafting.runner, placed.decode)
+            self._show_mode(self._pair(names, placed.drafting.mode), placed.drafting.mode)
 
     def _ended(self, sequence: int, drafted: Drafted | None) -> None:
-        pair = self._pairs.pop(sequence, None)
-        if pair is not None and drafted is not None:
+        names = self._pairs.pop(sequence, None)
+        if names is not None and drafted is not None:
             mode = max(drafted.modes, key=lambda item: drafted.modes[item])
+            pair = self._pair(names, mode)
             self._meters.spec_requests.labels(pair, mode).inc()
             self._show_mode(pair, mode)
+
+    def _pair(self, names: tuple[str, str], mode: str) -> str:
+        """Who drafts for whom in that mode, by their devices."""
+        drafter, target = names
+        source = self._labels[drafter].device if drafter and mode != NGRAM else "own text"
+        return f"{source} > {self._labels[target].device}"
 
     def _show_mode(self, pair: str, mode: str) -> None:
         before, self._modes[pair] = self._modes.get(pair), mode
@@ -160,7 +167,8 @@ class Metering:
                 source, destination = self._labels[binding.source], self._labels[binding.destination]
                 self._routes[binding.transfer] = (source.device, destination.device)
             case Placed(sequence=number, way=way, cached=cached):
-                self._meters.plan_requests.labels(way).inc()
+                if number in self._prompts:  # placed for the first time
+                    self._meters.plan_requests.labels(way).inc()
                 self._begun(command)
                 self._meters.prefix_cache_queries.inc(self._prompts.pop(number, 0))
                 self._meters.prefix_cache_hits.inc(cached)

@@ -13,6 +13,13 @@ WAYS = {
     "part": "the first part of the prompt is computed elsewhere and handed off",
 }
 
+CAUSES = {
+    "asked": "as asked for",
+    "one token": "there is one token to make",
+    "no drafter": "no draft runner that could be used",
+    "no slots": "no free slot of a draft runner",
+}
+
 
 def way_reason(started: Started) -> str:
     """Why the prompt was computed where it was."""
@@ -21,16 +28,16 @@ def way_reason(started: Started) -> str:
         why = "as the request asked" if started.asked else "the shortest queue, no times are known"
         return f"{said}: {why}"
     best, *others = started.weighed
-    first = f"predicted {format_seconds(best.seconds)} to the first token, slowdown {best.cost:.1f}"
+    first = f"predicted ({best.grade}) {format_seconds(best.seconds)} to the first token, slowdown {best.cost:.1f}"
     if started.asked:
         return f"{said}: as the request asked; {first}"
     if not others:
         return f"{said}: the only way there is; {first}"
-    return f"{said}: {first}; {', '.join(map(_other, others))}"
+    return f"{said}: {first}; {'; '.join(map(_other, others))}"
 
 
 def _other(way: Weighed) -> str:
-    return f"{way.way} {way.cost:.1f}"
+    return f"{way.way} {format_seconds(way.seconds)}, {way.cost:.1f}"
 
 
 def mode_of(drafting: Drafting | None, drafted: Drafted | None) -> str:
@@ -42,17 +49,17 @@ def mode_of(drafting: Drafting | None, drafted: Drafted | None) -> str:
 
 def mode_reason(drafting: Drafting | None, drafted: Drafted | None) -> str:
     """Why it began to speculate as it did, or not at all; then how it went on."""
-    if drafting is None:
-        return "off: asked for, or nobody drafts here"
+    if drafting is None or drafting.cause:
+        return f"off: {CAUSES.get('' if drafting is None else drafting.cause, 'nothing is known of it')}"
     mode = f"{drafting.mode} with {drafting.runner}" if drafting.runner and drafting.mode not in (OFF, NGRAM) else drafting.mode
     if drafting.asked:
         said = f"{mode}: as asked for"
     elif not drafting.best or drafting.gain <= 0.0:
         said = f"{mode}: no times are known"
     elif drafting.mode == OFF:
-        said = f"off: predicted gain of {drafting.best} is {drafting.gain:.2f}, under {WORTH_WHILE}"
+        said = f"off: predicted ({drafting.grade}) gain of {drafting.best} is {drafting.gain:.2f}, under {WORTH_WHILE}"
     else:
-        said = f"{mode}: predicted gain {drafting.gain:.2f} with up to {drafting.drafts} drafts"
+        said = f"{mode}: predicted ({drafting.grade}) gain {drafting.gain:.2f} with up to {drafting.drafts} drafts"
     if drafted is None:
         return said
     went = ", ".join(f"{count} {mode}" for mode, count in sorted(drafted.modes.items(), key=lambda item: -item[1]))

@@ -140,10 +140,10 @@ def _place(state: State, sequence: Sequence, way: Way, now: float) -> list[Comma
         commands = [*filled, *more, *open_handoff(state, sequence, now, start=min(known, sequence.goal() - 1))]
     prefill.prefilling.append(sequence)
     begin(state, sequence, now)
-    return [_placed(sequence, way), *commands]
+    return [_placed(state, sequence, way), *commands]
 
 
-def _placed(sequence: Sequence, way: Way) -> Placed:
+def _placed(state: State, sequence: Sequence, way: Way) -> Placed:
     request = sequence.request
     return Placed(
         sequence.number,
@@ -153,5 +153,5 @@ def _placed(sequence: Sequence, way: Way) -> Placed:
         way.name,
         weighed=way.weighed,
         asked=request.prefill is not None or request.decode is not None,
-        drafting=drafting_of(sequence),
+        drafting=drafting_of(state, sequence),
     )

@@ -18,7 +18,7 @@ from inlay.scheduler.loads import Load, Unit
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.state import RunnerState, State
 from inlay.scheduler.turns import DECODE_TIMES
-from inlay.specs.choice import Weighed
+from inlay.specs.choice import Weighed, grade_of
 
 PARTS = 4
 """A prompt may be divided at each of so many equal parts."""
@@ -75,10 +75,21 @@ def _best(ways: Iterator[Way]) -> Way | None:
             kinds[way.name] = way
     best = sorted(kinds.values(), key=lambda way: way.cost)
     weighed = tuple(
-        Weighed(way=way.name, prefill=way.prefill.name, decode=way.decode.name, seconds=way.seconds, cost=way.cost)
+        Weighed(
+            way=way.name,
+            prefill=way.prefill.name,
+            decode=way.decode.name,
+            seconds=way.seconds,
+            cost=way.cost,
+            grade=_grade(way),
+        )
         for way in best
     )
     return best[0]._replace(weighed=weighed) if best else None
+
+
+def _grade(way: Way) -> str:
+    return grade_of(*(item.facts.table.grade for item in (way.prefill, way.decode) if item.facts.table is not None))
 
 
 def _ways(state: State, sequence: Sequence, prefills: Items[RunnerState], decoders: Items[RunnerState]) -> Iterator[Way]:

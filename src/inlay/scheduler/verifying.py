@@ -8,7 +8,7 @@ from inlay.scheduler.ngram import Memory
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.speculating import FORGET, DraftSlot, Guess, Speculation
 from inlay.scheduler.state import RunnerState, State
-from inlay.specs.choice import Drafting
+from inlay.specs.choice import Drafting, grade_of
 from inlay.specs.device import Proposal
 from inlay.specs.schedule import Command, Wake
 from inlay.specs.speculation import AUTO, ENUMERATED, FREE, NGRAM, OFF, SYNCHRONOUS
@@ -22,7 +22,9 @@ def begin(state: State, sequence: Sequence, now: float) -> None:
     target does."""
     request = sequence.request
     mode = request.speculation if request.speculation != AUTO else state.setup.speculation.mode
+    sequence.silent = ""
     if mode == OFF or request.max_tokens <= 1:
+        sequence.silent = "asked" if mode == OFF else "one token"
         return
     setup = state.setup.speculation
     wanted = 1 + (setup.breadth if mode in (ENUMERATED, AUTO) else 0)
@@ -30,6 +32,7 @@ def begin(state: State, sequence: Sequence, now: float) -> None:
     drafts = request.drafts or setup.drafts
     slots = [] if drafter is None else _take_slots(drafter, len(sequence.tokens) + 2 * (drafts + 1), wanted)
     if not slots and mode not in (NGRAM, AUTO):
+        sequence.silent = "no drafter" if drafter is None else "no slots"
         return
     sequence.speculation = speculation = Speculation(asked=mode, mode=mode, drafts=drafts, longest=drafts, slots=slots)
     if mode in (NGRAM, AUTO):
@@ -41,11 +44,12 @@ def begin(state: State, sequence: Sequence, now: float) -> None:
     speculation.began = 0.0  # the first step begins when the prompt is computed
 
 
-def drafting_of(sequence: Sequence) -> Drafting | None:
-    """How a sequence that was just placed begins; None where it does not speculate at all."""
+def drafting_of(state: State, sequence: Sequence) -> Drafting:
+    """How a sequence that was just placed begins."""
     speculation = sequence.speculation
     if speculation is None:
-        return None
+        return Drafting(mode=OFF, cause=sequence.silent)
+    tables = [state.runners[name].facts.table for name in (sequence.decode, speculation.drafter) if name is not None]
     return Drafting(
         mode=speculation.mode,
         drafts=0 if speculation.mode == OFF else speculation.drafts,
@@ -53,6 +57,7 @@ def drafting_of(sequence: Sequence) -> Drafting | None:
         best=speculation.best_mode,
         gain=speculation.best_gain,
         asked=speculation.asked != AUTO,
+        grade=grade_of(*(table.grade for table in tables if table is not None)),
     )
 
 

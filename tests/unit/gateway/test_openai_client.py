@@ -20,7 +20,7 @@ SERVED = {
     "way": "whole",
     "reason": "the prompt is computed where it decodes: the shortest queue, no times are known",
     "speculation": "off",
-    "speculation_reason": "off: asked for, or nobody drafts here",
+    "speculation_reason": "off: nothing is known of it",
 }
 """Of the upstream of these tests, which says no more than where."""
 

@@ -27,13 +27,13 @@ def started(*weighed: tuple[str, float, float], asked: bool = False, way: str = 
     [
         (
             started(("split", 0.02, 2.25), ("whole", 0.03, 2.9), ("part", 0.05, 4.0)),
-            "the prompt is computed elsewhere and handed off: predicted 20.0 ms to the first token, "
-            "slowdown 2.2; whole 2.9, part 4.0",
+            "the prompt is computed elsewhere and handed off: predicted (modelled) 20.0 ms to the first token, "
+            "slowdown 2.2; whole 30.0 ms, 2.9; part 50.0 ms, 4.0",
         ),
         (
             started(("whole", 0.02, 1.0)),
             "the prompt is computed where it decodes: the only way there is; "
-            "predicted 20.0 ms to the first token, slowdown 1.0",
+            "predicted (modelled) 20.0 ms to the first token, slowdown 1.0",
         ),
         (
             started(way="part", asked=True),
@@ -49,13 +49,20 @@ def test_a_way_has_its_reason(given: Started, expected: str) -> None:
 @pytest.mark.parametrize(
     ("drafting", "drafted", "mode", "expected"),
     [
-        (None, None, "off", "off: asked for, or nobody drafts here"),
-        (Drafting(mode="off", best="free", gain=1.04), None, "off", "off: predicted gain of free is 1.04, under 1.05"),
+        (None, None, "off", "off: nothing is known of it"),
+        (Drafting(mode="off", cause="asked"), None, "off", "off: as asked for"),
+        (Drafting(mode="off", cause="no slots"), None, "off", "off: no free slot of a draft runner"),
         (
-            Drafting(mode="free", drafts=4, runner="cpu:1:draft", best="free", gain=1.31),
+            Drafting(mode="off", best="free", gain=1.04),
+            None,
+            "off",
+            "off: predicted (modelled) gain of free is 1.04, under 1.05",
+        ),
+        (
+            Drafting(mode="free", drafts=4, runner="cpu:1:draft", best="free", gain=1.31, grade="calibrated"),
             Drafted(modes={"off": 3, "free": 40}, drafts=30, accepted=21),
             "free",
-            "free with cpu:1:draft: predicted gain 1.31 with up to 4 drafts; "
+            "free with cpu:1:draft: predicted (calibrated) gain 1.31 with up to 4 drafts; "
             "tokens by mode: 40 free, 3 off; 21 of 30 drafts kept",
         ),
         (

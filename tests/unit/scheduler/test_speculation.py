@@ -251,4 +251,4 @@ def test_a_sequence_says_how_it_begins_and_how_it_went_on() -> None:
     assert set(drafted.modes) == {FREE} and 0 < drafted.accepted <= drafted.drafts
     plain = it.request((4, 5, 6), max_tokens=5, speculation="off")
     it.run()
-    assert it.placed[plain.sequence].drafting is None and it.ended[plain.sequence].drafted is None
+    assert it.placed[plain.sequence].drafting.cause == "asked" and it.ended[plain.sequence].drafted is None
