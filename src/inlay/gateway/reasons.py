@@ -13,6 +13,8 @@ WAYS = {
     "part": "the first part of the prompt is computed elsewhere and handed off",
 }
 
+ALONE = 2.0
+"""The cost of a way that slows down nobody: its first token and its others take as long as alone on the fastest runner."""
 CAUSES = {
     "asked": "as asked for",
     "one token": "there is one token to make",
@@ -28,7 +30,9 @@ def way_reason(started: Started) -> str:
         why = "as the request asked" if started.asked else "the shortest queue, no times are known"
         return f"{said}: {why}"
     best, *others = started.weighed
-    first = f"predicted ({best.grade}) {format_seconds(best.seconds)} to the first token, slowdown {best.cost:.1f}"
+    first = (
+        f"predicted ({best.grade}) {format_seconds(best.seconds)} to the first token, added slowdown {best.cost - ALONE:.1f}"
+    )
     if started.asked:
         return f"{said}: as the request asked; {first}"
     if not others:
@@ -37,7 +41,7 @@ def way_reason(started: Started) -> str:
 
 
 def _other(way: Weighed) -> str:
-    return f"{way.way} {format_seconds(way.seconds)}, {way.cost:.1f}"
+    return f"{way.way} {format_seconds(way.seconds)}, {way.cost - ALONE:.1f}"
 
 
 def mode_of(drafting: Drafting | None, drafted: Drafted | None) -> str:

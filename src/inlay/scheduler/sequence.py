@@ -22,8 +22,8 @@ class Sequence:
     `slots` and `tables` are what it holds, by runner; on a paged one its pages in order, and a slot that only tells it apart.
     `attempt` grows whenever what was under way for it no longer counts; `chains` name its full pages, by their size, as far as
     they were needed; `order` is its place in the order of first admission (-1: never admitted). Where its prompt is computed
-    elsewhere than it decodes, only the first `part` rows are (0 = all). `silent` says why it does not speculate, `modes` counts its
-    tokens by how they were speculated for, `drafted` and `accepted` its drafts.
+    elsewhere than it decodes, only the first `part` rows are (0 = all). `silent` says why it does not speculate,
+    `modes` counts its tokens by how they were speculated for, `drafted` and `accepted` its drafts.
     """
 
     request: SequenceRequest

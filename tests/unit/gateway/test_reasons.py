@@ -28,12 +28,12 @@ def started(*weighed: tuple[str, float, float], asked: bool = False, way: str = 
         (
             started(("split", 0.02, 2.25), ("whole", 0.03, 2.9), ("part", 0.05, 4.0)),
             "the prompt is computed elsewhere and handed off: predicted (modelled) 20.0 ms to the first token, "
-            "slowdown 2.2; whole 30.0 ms, 2.9; part 50.0 ms, 4.0",
+            "added slowdown 0.2; whole 30.0 ms, 0.9; part 50.0 ms, 2.0",
         ),
         (
-            started(("whole", 0.02, 1.0)),
+            started(("whole", 0.02, 2.0)),
             "the prompt is computed where it decodes: the only way there is; "
-            "predicted (modelled) 20.0 ms to the first token, slowdown 1.0",
+            "predicted (modelled) 20.0 ms to the first token, added slowdown 0.0",
         ),
         (
             started(way="part", asked=True),
