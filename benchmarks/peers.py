@@ -193,10 +193,10 @@ GOALS = {
 }
 
 
-def page(records: Sequence[dict[str, Any]], *, rounds: int) -> str:
+def page(records: Sequence[dict[str, Any]]) -> str:
     """A table a group, our figures with their ratio to the best peer's; goals missed; what the setting is."""
     parts = [
-        f"Tokens a second; {rounds} rounds. *decode*: one request, after its first token (prompt 128); *n at once*: "
+        "Tokens a second. *decode*: one request, after its first token (prompt 128); *n at once*: "
         f"new tokens over the whole turn, prompts of {RAGGED[0]} to {RAGGED[1]} tokens included (1: of 128), {NEW_TOKENS} "
         f"new tokens each; *prefill*: a prompt of {PREFILL} until its first token. In brackets: of the best peer's figure in "
         "the same round, and which peer that is. Ours are end to end, every process on the same cores; a peer's times are "
@@ -222,7 +222,10 @@ def page(records: Sequence[dict[str, Any]], *, rounds: int) -> str:
             )
             rows.append([entry["contestant"], *cells, f"{told['same_greedy_token']:.2f}" if told else "", error])
         first = mine[0]
-        title = f"{first['model']}, {first['precision']}, {first['cores']} core{'s' if first['cores'] > 1 else ''}"
+        rounds = len(first["figures"]["decode"]["rounds"])
+        title = (
+            f"{first['model']}, {first['precision']}, {first['cores']} core{'s' if first['cores'] > 1 else ''}, {rounds} rounds"
+        )
         noisy = sum(entry["turns_under_foreign_load"] for entry in mine)
         note = f"\n\n{noisy} turns stayed under foreign load." if noisy else ""
         parts.append(f"## {title}\n\n{table(['contestant', *COLUMNS, 'same token', 'log-p'], rows)}{note}")
@@ -270,7 +273,7 @@ async def run(options: Any, facts: dict[str, Any]) -> None:
                 made += await group(model, models[model], some, precision, options)
                 records = sorted([*kept, *made], key=lambda entry: entry["group"])
                 compare(records)
-                text = page(records, rounds=options.rounds)
+                text = page(records)
                 write_result("peers", title="Beside other engines", facts=facts, records=records, text=text, folder=options.out)
 
 

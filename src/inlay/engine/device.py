@@ -152,30 +152,7 @@ class DeviceProcess:
         self._door = Door(Path(config.socket), name=config.place, key=config.key, tcp=config.tcp, tls=config.tls)
         self._generations, self._renewer = Generations(), Renewer()
         edge = Edge(stored=region.manifest.precision.kv, rope=config.rope, allowed=config.kv_transfer)
-        self._sender = Sender(
-            self._runner,
-            self._stage,
-            model_digest=config.model_digest,
-            key=config.key,
-            connect=lambda peer: self._door.connect(peer, config.peers[peer], kind=KV),
-            report=self._report,
-            edge=edge,
-            generations=self._generations,
-            renewer=self._renewer,
-            plant=self._plant,
-        )
-        self._receiver = Receiver(
-            self._runner,
-            self._stage,
-            name=config.place,
-            epoch=config.epoch,
-            model_digest=config.model_digest,
-            key=config.key,
-            report=self._report,
-            plant=self._plant,
-            edge=edge,
-            generations=self._generations,
-        )
+        self._sender, self._receiver = self._make_ends(edge)
         self._neighbours = Neighbours(self._stage, before=config.before, after=config.after)
         if config.after:
             self._door.connect(config.after, config.peers[config.after], kind=STAGE, seconds=NEIGHBOUR_SECONDS)
@@ -193,6 +170,35 @@ class DeviceProcess:
         self._unsaid = Unsaid()
         self._running = True
         self._decode_message = msgspec.msgpack.Decoder(EngineToDevice).decode
+
+    def _make_ends(self, edge: Edge) -> tuple[Sender, Receiver]:
+        """Of hand-offs from here, and to here."""
+        config = self._config
+        sender = Sender(
+            self._runner,
+            self._stage,
+            model_digest=config.model_digest,
+            key=config.key,
+            connect=lambda peer: self._door.connect(peer, config.peers[peer], kind=KV),
+            report=self._report,
+            edge=edge,
+            generations=self._generations,
+            renewer=self._renewer,
+            plant=self._plant,
+        )
+        receiver = Receiver(
+            self._runner,
+            self._stage,
+            name=config.place,
+            epoch=config.epoch,
+            model_digest=config.model_digest,
+            key=config.key,
+            report=self._report,
+            plant=self._plant,
+            edge=edge,
+            generations=self._generations,
+        )
+        return sender, receiver
 
     def run(self) -> None:
         """Loop until stopped."""

@@ -12,9 +12,6 @@ WAYS = {
     "split": "the prompt is computed elsewhere and handed off",
     "part": "the first part of the prompt is computed elsewhere and handed off",
 }
-
-ALONE = 2.0
-"""The cost of a way that slows down nobody: its first token and its others take as long as alone on the fastest runner."""
 CAUSES = {
     "asked": "as asked for",
     "one token": "there is one token to make",
@@ -30,9 +27,7 @@ def way_reason(started: Started) -> str:
         why = "as the request asked" if started.asked else "the shortest queue, no times are known"
         return f"{said}: {why}"
     best, *others = started.weighed
-    first = (
-        f"predicted ({best.grade}) {format_seconds(best.seconds)} to the first token, added slowdown {best.cost - ALONE:.1f}"
-    )
+    first = f"predicted ({best.grade}) {format_seconds(best.seconds)} to the first token, added slowdown {best.added:.1f}"
     if started.asked:
         return f"{said}: as the request asked; {first}"
     if not others:
@@ -41,7 +36,7 @@ def way_reason(started: Started) -> str:
 
 
 def _other(way: Weighed) -> str:
-    return f"{way.way} {format_seconds(way.seconds)}, {way.cost - ALONE:.1f}"
+    return f"{way.way} {format_seconds(way.seconds)}, {way.added:.1f}"
 
 
 def mode_of(drafting: Drafting | None, drafted: Drafted | None) -> str:

@@ -86,15 +86,18 @@ def _row_done(
 ) -> None:
     given = len(result.sampled)
     sequence.computed += given if given and sequence.phase == DECODE else added
-    if sequence.phase == DECODE and given:
-        verifying.count(sequence, given)
-    for sampled in result.sampled:
+    decoded = sequence.phase == DECODE
+    for count, sampled in enumerate(result.sampled, 1):
         sequence.tokens.append(sampled.token)
         commands.append(Emit(sequence.request.sequence, runner.name, sampled))
         reason = _finish_reason(state, sequence, sampled)
         if reason is not None:
+            if decoded:
+                verifying.count(sequence, count)  # what was sampled after its end is nobody's
             commands += _end(state, sequence, Finish(sequence.number, reason))
             return
+    if decoded and given:
+        verifying.count(sequence, given)
     if sequence.speculation is not None and given:
         commands += verifying.judged(state, sequence, given, now)
     if sequence.phase == PREFILL and sequence.computed >= sequence.goal():

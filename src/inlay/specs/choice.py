@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+ALONE = 2.0
+"""The cost of a way that slows down nobody: its first token and its others take as long as alone on the fastest runner."""
+
 
 def grade_of(*tables: str) -> str:
     """The grade of what is predicted from tables of these grades."""
@@ -20,6 +23,11 @@ class Weighed(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     cost: float
     grade: str = "modelled"
+
+    @property
+    def added(self) -> float:
+        """What is beyond the cost of a way that slows down nobody."""
+        return self.cost - ALONE
 
 
 class Drafting(msgspec.Struct, frozen=True, kw_only=True):

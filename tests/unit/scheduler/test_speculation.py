@@ -252,3 +252,13 @@ def test_a_sequence_says_how_it_begins_and_how_it_went_on() -> None:
     plain = it.request((4, 5, 6), max_tokens=5, speculation="off")
     it.run()
     assert it.placed[plain.sequence].drafting.cause == "asked" and it.ended[plain.sequence].drafted is None
+
+
+def test_tokens_by_mode_are_those_of_the_answer_where_drafts_go_beyond_its_end() -> None:
+    prompt, wanted = (1, 2, 3), answer((1, 2, 3), 40)
+    end = next(at for at in range(6, 40) if wanted[at] not in wanted[:at])
+    it = world(mode=FREE, agreement=1.0)
+    request = it.request(prompt, max_tokens=40, stop_tokens=(wanted[end],))
+    it.run()
+    assert it.tokens[request.sequence] == wanted[: end + 1]
+    assert sum(it.ended[request.sequence].drafted.modes.values()) == end
