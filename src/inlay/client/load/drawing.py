@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from inlay.client.load.plot import Curve, Point, key, plot
 from inlay.client.load.records import BenchResult, Level, Spread
+from inlay.drawing import Curve, Point, key, plot
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --ground: #ffffff; }

@@ -1,0 +1,10 @@
+"""The answer to a plan's question as people read it: charts, tables and sentences, as a web page, a picture and text."""
+
+from __future__ import annotations
+
+from inlay.planner.report.document import Chart, Report, Table, Trace, Vertex
+from inlay.planner.report.page import page
+from inlay.planner.report.picture import picture
+from inlay.planner.report.text import text
+
+__all__ = ["Chart", "Report", "Table", "Trace", "Vertex", "page", "picture", "text"]
