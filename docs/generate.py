@@ -176,6 +176,7 @@ def files() -> str:
         (cluster.Link, cluster_file._LinkEntry),
         (cluster.Chip, cluster_file._ChipEntry),
         (cluster.Memory, cluster_file._MemoryEntry),
+        (cluster.FleetChips, cluster_file._FleetEntry),
     ]
     for noun, entry in clusters:
         parts.append(f"\n### {noun.__name__}\n\n{inspect.getdoc(noun)}\n{fields(entry)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inlay.hardware.cluster import Chip, Cluster, Device, Link, Memory, Node, Place, parse_place
+from inlay.hardware.cluster import Chip, Cluster, Device, FleetChips, Link, Memory, Node, Place, parse_place
 from inlay.hardware.cluster_file import check_local, describe_cluster, dump_cluster, load_cluster, parse_cluster
 from inlay.hardware.document import convert_document, parse_document, read_document
 from inlay.hardware.kind import device_kind, memory_relation
@@ -12,6 +12,7 @@ __all__ = [
     "Chip",
     "Cluster",
     "Device",
+    "FleetChips",
     "Link",
     "Memory",
     "Node",

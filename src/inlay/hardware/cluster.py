@@ -10,10 +10,11 @@ import re
 import msgspec
 
 from inlay.errors import ClusterError
-from inlay.units import Bytes, BytesPerSecond, Seconds
+from inlay.units import Bytes, BytesPerSecond, Seconds, Watts
 
 DEVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*:(0|[1-9][0-9]*)")
 TRANSPORTS = ("shared", "tcp")
+HELD = ("owned", "rentable", "imagined")
 BACKEND_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -87,13 +88,28 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     transport: str = ""
 
 
+class FleetChips(msgspec.Struct, frozen=True, kw_only=True):
+    """`count` chips of one kind of the catalogue that plans may use, here or not. `held` is one of HELD: an owned chip costs
+    its power and space alone. `price` is dollars once for a chip, `hour` dollars an hour, `power` all-in watts, where they
+    are other than the catalogue's (None)."""
+
+    chip: str
+    count: int
+    held: str = "imagined"
+    price: float | None = None
+    hour: float | None = None
+    power: Watts | None = None
+
+
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
-    """Nodes and devices by name, the links between them, and what is known of the chips by name."""
+    """Nodes and devices by name, the links between them, and what is known of the chips by name. `fleet` are chips, by the name
+    that its file gives them, that plans may use without a device being described; links may end at them too."""
 
     nodes: dict[str, Node]
     devices: dict[str, Device]
     links: tuple[Link, ...] = ()
     chips: dict[str, Chip] = {}
+    fleet: dict[str, FleetChips] = {}
 
     def device(self, name: str) -> Device:
         """The device of that name; ClusterError naming those there are."""

@@ -1,4 +1,4 @@
-"""cluster.yaml to Cluster and back. The format: `nodes`, `devices`, `links`, and optionally `chips`, by name."""
+"""cluster.yaml to Cluster and back. The format: `nodes`, `devices`, `links`, and optionally `chips` and `fleet`, by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ import msgspec
 import yaml
 
 from inlay.errors import ClusterError, InputError
-from inlay.hardware.cluster import BACKEND_NAME, DEVICE_NAME, TRANSPORTS, Chip, Cluster, Device, Link, Memory, Node, NodeTls
+from inlay.hardware.cluster import (
+    BACKEND_NAME,
+    DEVICE_NAME,
+    HELD,
+    TRANSPORTS,
+    Chip,
+    Cluster,
+    Device,
+    FleetChips,
+    Link,
+    Memory,
+    Node,
+    NodeTls,
+)
 from inlay.hardware.document import convert_document, read_document
-from inlay.units import parse_bandwidth, parse_bytes, parse_seconds
+from inlay.units import parse_bandwidth, parse_bytes, parse_power, parse_seconds
 
 Quantity = int | float | str
 T = TypeVar("T")
@@ -56,11 +69,21 @@ class _ChipEntry(msgspec.Struct, kw_only=True):
     memories: tuple[_MemoryEntry, ...] = ()
 
 
+class _FleetEntry(msgspec.Struct, kw_only=True):
+    count: int
+    held: str = "imagined"
+    chip: str = ""
+    price: float | None = None
+    hour: float | None = None
+    power: Quantity | None = None
+
+
 class _ClusterEntry(msgspec.Struct, kw_only=True):
-    nodes: dict[str, _NodeEntry | None]
-    devices: dict[str, _DeviceEntry]
+    nodes: dict[str, _NodeEntry | None] = {}
+    devices: dict[str, _DeviceEntry] = {}
     links: tuple[_LinkEntry, ...] = ()
     chips: dict[str, _ChipEntry] = {}
+    fleet: dict[str, _FleetEntry] = {}
 
 
 def load_cluster(path: str | Path) -> Cluster:
@@ -73,7 +96,7 @@ def parse_cluster(raw: object, *, source: str) -> Cluster:
     """As `load_cluster`, from plain data; `source` names it in messages. The machine is not looked at."""
     entry = convert_document(raw, _ClusterEntry, source=source, error=ClusterError)
     nodes = {name: _node(name, node or _NodeEntry()) for name, node in entry.nodes.items()}
-    if not nodes or not entry.devices:
+    if not (nodes and entry.devices) and (nodes or entry.devices or not entry.fleet):
         empty = "devices" if nodes else "nodes"
         raise ClusterError(f"{source}: {empty} is empty, expected at least one", hint="see examples/clusters")
     cluster = Cluster(
@@ -81,6 +104,7 @@ def parse_cluster(raw: object, *, source: str) -> Cluster:
         devices={name: _device(name, device, nodes, source) for name, device in entry.devices.items()},
         links=tuple(_link(index, link, source) for index, link in enumerate(entry.links)),
         chips={name: _chip(name, chip, source) for name, chip in entry.chips.items()},
+        fleet={name: _fleet(name, item, source) for name, item in entry.fleet.items()},
     )
     _check_links(cluster, source)
     return cluster
@@ -105,6 +129,11 @@ def describe_cluster(cluster: Cluster) -> dict[str, object]:
     }
     if chips:
         described["chips"] = chips
+    if cluster.fleet:
+        told = {name: msgspec.to_builtins(item) for name, item in cluster.fleet.items()}
+        described["fleet"] = {
+            name: {key: value for key, value in item.items() if value is not None} for name, item in told.items()
+        }
     return described
 
 
@@ -202,8 +231,31 @@ def _chip(name: str, entry: _ChipEntry, source: str) -> Chip:
     return Chip(name=name, kind=entry.kind, instruction_sets=entry.instruction_sets, memories=memories)
 
 
+def _fleet(name: str, entry: _FleetEntry, source: str) -> FleetChips:
+    where = f"{source}: fleet {name!r}"
+    if entry.count < 1:
+        raise ClusterError(
+            f"{where} has count {entry.count}, expected at least 1", hint="leave out chips that there are none of"
+        )
+    if entry.held not in HELD:
+        raise ClusterError(f"{where} is held {entry.held!r}, expected one of {', '.join(HELD)}", hint="imagined is the default")
+    for what, amount in (("price", entry.price), ("hour", entry.hour)):
+        if amount is not None and not 0 <= amount < float("inf"):
+            raise ClusterError(
+                f"{where} has {what} {amount}, expected dollars from 0", hint=f"leave `{what}` out where unknown"
+            )
+    if entry.price is not None and entry.hour is not None:
+        raise ClusterError(
+            f"{where} has price {entry.price:g} and hour {entry.hour:g}, expected one of the two", hint="leave one out"
+        )
+    power = None if entry.power is None else _read(parse_power, entry.power, f"{where}: power")
+    return FleetChips(
+        chip=entry.chip or name, count=entry.count, held=entry.held, price=entry.price, hour=entry.hour, power=power
+    )
+
+
 def _check_links(cluster: Cluster, source: str) -> None:
-    known = sorted([*cluster.devices, *cluster.nodes])
+    known = sorted([*cluster.devices, *cluster.nodes, *cluster.fleet])
     seen: set[frozenset[str]] = set()
     for index, link in enumerate(cluster.links):
         where = f"{source}: links[{index}] has ends {list(link.ends)}"

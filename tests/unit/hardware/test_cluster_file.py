@@ -51,7 +51,7 @@ def test_a_device_without_backends_allows_all_and_one_with_them_only_those() -> 
     assert not cluster.device("xeon:0").allows("onnxruntime")
 
 
-@pytest.mark.parametrize("name", ["one-host.yaml", "shared-cores.yaml", "two-nodes.yaml"])
+@pytest.mark.parametrize("name", ["one-host.yaml", "shared-cores.yaml", "two-nodes.yaml", "b200-corsair.yaml"])
 def test_examples_load_and_come_back_from_their_dump(name: str, tmp_path: Path) -> None:
     cluster = load_cluster(EXAMPLES / name)
     copied = tmp_path / "copy.yaml"
@@ -77,7 +77,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
 
 
 FAULTS = [
-    ("typo", {}, r"unknown key 'typo' in the top level.*'chips', 'devices', 'links', 'nodes'"),
+    ("typo", {}, r"unknown key 'typo' in the top level.*'chips', 'devices', 'fleet', 'links', 'nodes'"),
     ("nodes/local/zon", "x", r"unknown key 'zon' in nodes\.local.*'zone'"),
     (
         "devices/xeon:0/core",
@@ -112,6 +112,12 @@ FAULTS = [
     ("links/0/ends", ["xeon:0", "mars:0"], "'mars:0' is not one of them"),
     ("links/0/ends", ["xeon:0"], "ends is"),
     ("links/0/ends", ["xeon:0", "xeon:0"], "two different ends"),
+    ("fleet", {"b200": {"count": 0}}, "fleet 'b200' has count 0"),
+    ("fleet", {"b200": {"count": 1, "held": "borrowed"}}, "'borrowed', expected one of owned, rentable, imagined"),
+    ("fleet", {"b200": {"count": 1, "price": -1}}, "price -1"),
+    ("fleet", {"b200": {"count": 1, "price": 1, "hour": 2}}, "expected one of the two"),
+    ("fleet", {"b200": {"count": 1, "power": "7 horses"}}, "'7 horses'"),
+    ("fleet", {"b200": {"counts": 1}}, r"unknown key 'counts' in fleet\.b200"),
     ("links/1", {"ends": ["far", "xeon:0"], "bandwidth": 1, "latency": 0}, "given before"),
 ]
 
@@ -202,3 +208,16 @@ def test_all_types_are_frozen() -> None:
     for thing in (cluster, cluster.links[0], cluster.device("xeon:0"), cluster.nodes["far"]):
         with pytest.raises(AttributeError):
             thing.links = ()  # type: ignore[union-attr]
+
+
+def test_a_fleet_needs_no_devices_and_its_chips_are_as_written() -> None:
+    cluster = load_cluster(EXAMPLES / "b200-corsair.yaml")
+    assert not cluster.devices
+    assert {name: (item.chip, item.count, item.held) for name, item in cluster.fleet.items()} == {
+        "b200": ("b200", 8, "rentable"),
+        "corsair": ("corsair", 16, "imagined"),
+    }
+    assert cluster.links[0].ends == ("b200", "corsair")
+    mine = {"old": {"chip": "h100", "count": 4, "held": "owned", "power": "1.4 kW"}}
+    found = parse_cluster({"fleet": mine}, source="test").fleet["old"]
+    assert (found.chip, found.power) == ("h100", 1400.0)
