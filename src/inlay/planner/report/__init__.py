@@ -5,6 +5,20 @@ from __future__ import annotations
 from inlay.planner.report.document import Chart, Report, Table, Trace, Vertex
 from inlay.planner.report.page import page
 from inlay.planner.report.picture import picture
+from inlay.planner.report.sensitivity import Assumption, Swing, swing_table, swings
 from inlay.planner.report.text import text
 
-__all__ = ["Chart", "Report", "Table", "Trace", "Vertex", "page", "picture", "text"]
+__all__ = [
+    "Assumption",
+    "Chart",
+    "Report",
+    "Swing",
+    "Table",
+    "Trace",
+    "Vertex",
+    "page",
+    "picture",
+    "swing_table",
+    "swings",
+    "text",
+]
