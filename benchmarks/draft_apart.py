@@ -18,7 +18,7 @@ from inlay.models.facts import ModelFacts, formats_of, kv_bytes, one_pass, weigh
 BATCHES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0)
 GPUS = (1, 2, 4, 8)
 CARDS = (1, 2, 3, 4, 5, 6, 7, 8)
-MOST_DRAFTS = 16
+MOST_DRAFTS = 24
 USABLE = 0.9  # of a GPU's memory, for weights and KV
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from draft_apart import Assumptions, Drafter, Rates, Target, on_gpus, with_cards
+from draft_apart import MOST_DRAFTS, Assumptions, Drafter, Rates, Target, on_gpus, with_cards
 from measuring import RESULTS, environment, table, write_result
 
 from inlay.cost.money import HourlyCost
@@ -145,14 +145,14 @@ def main() -> None:
     records: dict[str, object] = {"gains": {}, "median error on shapes not fitted": study.errors}
     parts = [
         f"Target: gpt-oss-120b on 1, 2, 4 or 8 B200, vLLM of January 2026, {INPUT:.0f} tokens in and {OUTPUT:.0f} out; 1 to 8 "
-        f"cards; up to 16 drafts; batches up to 512. The step is fitted to {study.points} measured points; the median error on "
+        f"cards; up to {MOST_DRAFTS} drafts; batches up to 512. The step is fitted to {study.points} measured points; the median error on "
         "the shape that was not fitted: "
         + ", ".join(f"{name} {error:.1%}" for name, error in study.errors.items() if name != "both shapes")
         + f"; in the fit on both {study.errors['both shapes']:.1%}.\n",
         "A draft is taken in a chain: each token with the stated probability. On a card a drafted token takes 60 us and its "
         "bytes at half of 150 TB/s; the round trip takes 60 us; a card is 1.03 kW all-in, a B200 1.71 kW. On GPUs it takes "
-        "0.4 ms within the graph and its bytes. All of it but the step is assumed. The GPUs may also do without drafts; the cards "
-        "must be used, so that a loss shows.\n",
+        "0.4 ms within the graph and its bytes. All of it but the step is assumed. The GPUs may also do without drafts; the "
+        "cards must be used, so that a loss shows.\n",
     ]
     for place, given in PLACES.items():
         rows = []
@@ -206,8 +206,8 @@ def money(study: Study, prices: PriceList, records: dict[str, object]) -> list[s
     return [
         "## Per dollar: the card's break-even price\n",
         f"Corsair has no public price. A card pays below these, where B200 costs ${hour.total:.2f} an hour "
-        f"({prices.convention}, August 2026; {hour.hardware_share:.0%} of it hardware) and a card is written off in 4 years, with "
-        "its power and space beside. A dash: without cards that speed is not reached, and no price is comparable.\n",
+        f"({prices.convention}, August 2026; {hour.hardware_share:.0%} of it hardware) and a card is written off in 4 years, "
+        "with its power and space beside. A dash: without cards that speed is not reached, and no price is comparable.\n",
         table(head, rows) + "\n",
     ]
 
@@ -231,8 +231,8 @@ def equal(study: Study, records: dict[str, object]) -> list[str]:
     head = ["acceptance", f"at batch {EQUAL_BATCH:.0f}", *(f"at {s:.0%} of the GPUs' best per kW" for s in SHARES)]
     return [
         "## Speed of one user with the cards over that without, by acceptance\n",
-        "The same 1.6B drafter on both sides, in 8 bits and split over the GPUs. First at equal batch, whatever the energy; then "
-        "at equal energy a token. Below 1: a loss.\n",
+        "The same 1.6B drafter on both sides, in 8 bits and split over the GPUs. First at equal batch, whatever the energy; "
+        "then at equal energy a token. Below 1: a loss.\n",
         table(head, rows) + "\n",
     ]
 
@@ -287,8 +287,8 @@ def reading(records: dict[str, object]) -> list[str]:
     lines = [
         "## Against what is published (all modelled)\n",
         "- **About 4x (shift of the frontier, drafts on the GPU as the baseline).** Taken as 3.5 or more. Per kW all three "
-        f"calibrations reach it in {len(whole['kW'])} of {cells} cells, some of them in {partly['kW']} more; per GPU, which counts "
-        f"no cards, in {len(whole['GPU'])} and {partly['GPU']} more. It is no uniform shift, and per kW it needs 400 or more "
+        f"calibrations reach it in {len(whole['kW'])} of {cells} cells, some of them in {partly['kW']} more; per GPU, which "
+        f"counts no cards, in {len(whole['GPU'])} and {partly['GPU']} more. It is no uniform shift, and per kW it needs 400 or more "
         "tokens/s/user, or a drafter that is better accepted than the GPU's. Where all reach it per kW:",
         *(f"    - {spot}" for spot in whole["kW"]),
         "- **2-5x (tuned for interactivity) and up to 10x (tuned for energy, at equal energy).** Ratios of speed with the same "
