@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inlay.cost.serving import Configuration, Engine, Load
-from inlay.cost.serving.terms import _terms
+from inlay.cost.serving import Configuration, Engine, Load, decode_terms
 from inlay.hardware.catalogue import DataSheet
-from inlay.models.facts import ModelFacts, formats_of, kv_bytes, one_pass, weight_bytes
+from inlay.models.facts import ModelFacts, formats_of, kv_bytes, weight_bytes
 
 BATCHES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0)
 GPUS = (1, 2, 4, 8)
@@ -92,14 +91,12 @@ class Target:
             for column, batch in enumerate(BATCHES):
                 load = Load(input_tokens=input_tokens, output_tokens=output_tokens, concurrency=batch)
                 wanted = Configuration(facts, sheet, engine, "native", load, gpus, gpus, 1)
-                prompt = one_pass(facts, formats, batch=1, new=round(input_tokens), context=0, logit_rows=1)
                 self.fits[row, column] = weight_bytes(facts, formats) + batch * longest <= USABLE * memory * gpus
                 for width in range(1, MOST_DRAFTS + 2):
-                    step = one_pass(facts, formats, batch=batch, new=width, context=round(load.context))
-                    bare = _terms(wanted, step, prompt, 0.0, sequences=batch, overheads=1.0)
+                    bare = decode_terms(wanted, width=width, prefill_share=0.0)
                     terms[row, column, width - 1] = bare
                     if not column and width == 1:
-                        prompts[row] = _terms(wanted, step, prompt, 1.0 / input_tokens, sequences=batch, overheads=1.0) - bare
+                        prompts[row] = decode_terms(wanted, prefill_share=1.0) - bare
         self.terms, self.prompts = terms, prompts
         self.bandwidth = sheet.tiers[-1].bandwidth.value if sheet.tiers[-1].bandwidth else 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inlay.cost.serving.calibration import Calibration, calibrate, scaled_to
 from inlay.cost.serving.configuration import Configuration, Engine, Load
 from inlay.cost.serving.points import MeasuredPoint, Points, read_points
+from inlay.cost.serving.predictor import Prediction, Predictor, StepModel
 from inlay.cost.serving.terms import IDEAL, decode_terms
 
 __all__ = [
@@ -15,6 +16,9 @@ __all__ = [
     "Load",
     "MeasuredPoint",
     "Points",
+    "Prediction",
+    "Predictor",
+    "StepModel",
     "calibrate",
     "decode_terms",
     "read_points",

@@ -64,21 +64,21 @@ def limits_of(sheet: DataSheet) -> Limits:
     return Limits(bandwidth=bandwidths[-1], link=link.value if link else 8e9, peak=peak)
 
 
-def decode_terms(wanted: Configuration) -> np.ndarray:
-    """The mean step in the steady state: a token for each sequence, and the prompts that are computed meanwhile."""
+def decode_terms(wanted: Configuration, *, width: int = 1, prefill_share: float | None = None) -> np.ndarray:
+    """The mean step in the steady state: `width` tokens for each sequence, and the prompts that are computed meanwhile,
+    `prefill_share` of their tokens for each sequence (None: those that one output token a step brings)."""
     load = wanted.load
-    decode = one_pass(wanted.facts, wanted.formats, batch=load.concurrency, new=1, context=round(load.context))
-    prompt_tokens = load.concurrency * load.prefill_share
+    decode = one_pass(wanted.facts, wanted.formats, batch=load.concurrency, new=width, context=round(load.context))
+    prompt_tokens = load.concurrency * (load.prefill_share if prefill_share is None else prefill_share)
     prompt = one_pass(wanted.facts, wanted.formats, batch=1, new=max(1, round(load.input_tokens)), context=0, logit_rows=1)
     share = prompt_tokens / max(1.0, load.input_tokens)
     return _terms(wanted, decode, prompt, share, sequences=load.concurrency, overheads=1.0)
 
 
-def prompt_terms(wanted: Configuration) -> np.ndarray:
-    """One prompt alone."""
-    prompt = one_pass(
-        wanted.facts, wanted.formats, batch=1, new=max(1, round(wanted.load.input_tokens)), context=0, logit_rows=1
-    )
+def prompt_terms(wanted: Configuration, *, cached: int = 0) -> np.ndarray:
+    """One prompt alone, of which `cached` tokens before those of the load need no computing."""
+    new = max(1, round(wanted.load.input_tokens))
+    prompt = one_pass(wanted.facts, wanted.formats, batch=1, new=new, context=cached, logit_rows=1)
     return _terms(wanted, prompt, prompt, 0.0, sequences=1.0, overheads=1.0)
 
 
