@@ -13,6 +13,7 @@ from inlay.cost.serving.terms import decode_terms, prompt_terms
 from inlay.hardware.catalogue import DataSheet
 from inlay.models.facts import Attention, LatentAttention, ModelFacts, kv_bytes, weight_bytes
 
+VENDORS = {"trtllm": "NVIDIA"}  # an engine that runs on chips of one vendor alone
 USABLE = 0.9  # of a memory, for weights and KV; the rest is the engine's
 MODELLED = "modelled"
 
@@ -85,7 +86,11 @@ class Predictor:
     def engines(self, facts: ModelFacts, sheet: DataSheet) -> tuple[tuple[Engine, str], ...]:
         """Engines with their newest version that was measured, and the precision: of this model on this chip; where there are
         none, of this model on its generation, of this model, of any. Never empty."""
-        whole = [node for node in self.calibration.nodes if len(node) == len(LEVELS)]
+        whole = [
+            node
+            for node in self.calibration.nodes
+            if len(node) == len(LEVELS) and VENDORS.get(node[0], sheet.vendor) == sheet.vendor
+        ]
         chip, generation = sheet.name, sheet.generation or sheet.name
         for kept in (
             [node for node in whole if node[2] == facts.name and node[5] == chip],
