@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from measuring import RESULTS, environment, write_result
 
-from inlay.cost.serving import IDEAL, MeasuredPoint, calibrate, decode_terms, read_points, scaled_to
+from inlay.cost.serving import IDEAL, MeasuredPoint, calibrate, decode_terms, scaled_to
+from inlay.cost.serving.shipped import measured_points
 from inlay.hardware.catalogue import read_catalogue
 
 HERE = Path(__file__).parent
@@ -88,7 +89,7 @@ def judged(points: tuple[MeasuredPoint, ...], seen: np.ndarray, predicted: np.nd
 
 
 def main() -> None:
-    found = read_points(HERE / "data" / "measured_points" / "measured_points.csv", read_catalogue())
+    found = measured_points(read_catalogue())
     points = found.points
     terms = np.array([decode_terms(point.wanted) for point in points])
     seen = np.array([point.tpot for point in points])

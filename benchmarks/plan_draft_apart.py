@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from draft_apart import MOST_DRAFTS, Assumptions, Drafter, Rates, Target, on_gpus, with_cards
@@ -17,12 +16,12 @@ from measuring import RESULTS, environment, table, write_result
 
 from inlay.cost.money import HourlyCost
 from inlay.cost.ownership import PriceList
-from inlay.cost.serving import Engine, calibrate, decode_terms, read_points
+from inlay.cost.serving import Engine, calibrate, decode_terms
+from inlay.cost.serving.shipped import measured_points
 from inlay.hardware.catalogue import read_catalogue
 from inlay.models.facts import read_facts
 from inlay.planner.report import Assumption, swing_table, swings
 
-HERE = Path(__file__).parent
 CATALOGUE = read_catalogue()
 ENGINE = Engine(name="vllm", date="2026-01-02")
 SHAPES = {"both shapes": None, "1K/1K alone": (1024, 1024), "1K/8K alone": (1024, 8192)}
@@ -101,7 +100,7 @@ class Study:
     """The target, and its coefficients by calibration."""
 
     def __init__(self) -> None:
-        points = read_points(HERE / "data" / "measured_points" / "measured_points.csv", CATALOGUE).points
+        points = measured_points(CATALOGUE).points
         seen = [
             point
             for point in points

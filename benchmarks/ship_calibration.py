@@ -13,11 +13,10 @@ import msgspec
 import numpy as np
 from cost_model import HERE, left_out, shape
 
-from inlay.cost.serving import MeasuredPoint, calibrate, decode_terms, read_points
-from inlay.cost.serving.shipped import Shipped, ShippedNode
+from inlay.cost.serving import MeasuredPoint, calibrate, decode_terms
+from inlay.cost.serving.shipped import Shipped, ShippedNode, measured_points, measured_points_text
 from inlay.hardware.catalogue import read_catalogue
 
-POINTS = HERE / "data" / "measured_points" / "measured_points.csv"
 TARGET = HERE.parent / "src" / "inlay" / "cost" / "serving" / "calibration.json"
 
 
@@ -32,13 +31,13 @@ def chip(point: MeasuredPoint) -> tuple[object, ...]:
 
 
 def main() -> None:
-    points = read_points(POINTS, read_catalogue()).points
+    points = measured_points(read_catalogue()).points
     terms = np.array([decode_terms(point.wanted) for point in points])
     seen = np.array([point.tpot for point in points])
     fitted = calibrate([point.wanted for point in points], terms, seen)
     shipped = Shipped(
         points=len(points),
-        digest=hashlib.sha256(POINTS.read_bytes()).hexdigest(),
+        digest=hashlib.sha256(measured_points_text()).hexdigest(),
         bars={
             "calibrated": bars(seen, left_out(points, terms, seen, shape)),
             "modelled": bars(seen, left_out(points, terms, seen, chip)),

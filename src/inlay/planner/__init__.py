@@ -1,5 +1,26 @@
-"""Searches deployments under budgets. Reserved: filled when plans are searched."""
+"""Searches what may run where under budgets: frontiers, a recommended plan, what is missing. `report` tells it to people."""
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from inlay.planner.drafting import DraftingAssumptions, DraftModel, parse_draft
+from inlay.planner.plans import Plan, Speculation, Stage
+from inlay.planner.question import Question, SteadyLoad, fleet_of, parse_fleet, parse_load
+from inlay.planner.search import Answer, answer, contest, curve_of
+
+__all__ = [
+    "Answer",
+    "DraftModel",
+    "DraftingAssumptions",
+    "Plan",
+    "Question",
+    "Speculation",
+    "Stage",
+    "SteadyLoad",
+    "answer",
+    "contest",
+    "curve_of",
+    "fleet_of",
+    "parse_draft",
+    "parse_fleet",
+    "parse_load",
+]

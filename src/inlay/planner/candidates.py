@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,11 +17,46 @@ from inlay.hardware import FleetChips
 from inlay.hardware.catalogue import Catalogue, DataSheet
 from inlay.models.facts import ModelFacts
 from inlay.planner.drafting import DraftModel, accepted, draft_seconds
-from inlay.planner.question import Question
+from inlay.planner.question import Question, SteadyLoad
 
 BATCHES = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512], dtype=float)
 DRAFTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
 MOST_CARDS = 16
+
+
+class Steps:
+    """The steps of one target on equal chips, each computed once: prompts beside add in proportion to their tokens."""
+
+    def __init__(self, model: StepModel, load: SteadyLoad) -> None:
+        self.model = model
+        self.batch = BATCHES[model.fits(BATCHES)]
+        self._bare: dict[int, np.ndarray] = {}
+        self._load = load
+
+    @cached_property
+    def prompt(self) -> float:
+        """Seconds of a prompt alone."""
+        load = self._load
+        return float(self.model.prompt(load.input_tokens, cached=load.hit * load.input_tokens).seconds[0])
+
+    @cached_property
+    def _beside(self) -> np.ndarray:
+        """Seconds that a prompt token for each sequence adds to a step."""
+        found: np.ndarray = self.model.decode(self.batch, prefill_share=1.0).seconds - self._decoding(0)
+        return found
+
+    def _decoding(self, drafts: int) -> np.ndarray:
+        if drafts not in self._bare:
+            self._bare[drafts] = self.model.decode(self.batch, width=drafts + 1, prefill_share=0.0).seconds
+        return self._bare[drafts]
+
+    def seconds(self, drafts: int, share: float) -> np.ndarray:
+        """A step by batch, with so many drafts to verify and `share` prompt tokens beside for each sequence."""
+        found: np.ndarray = self._decoding(drafts) + share * self._beside
+        return found
+
+
+KnownSteps = dict[tuple[str, int, Engine, str, SteadyLoad], Steps]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +118,12 @@ def groups(
     *,
     catalogue: Catalogue,
     predictor: Predictor,
+    known: KnownSteps,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[Group, ...]:
-    """All of them. Raises InputError where no chip of the fleet can hold the model, with what it would need."""
+    """All of them; steps are taken from `known` and kept there.
+
+    Raises InputError where no chip of the fleet can hold the model, with what it would need."""
     allowed = question.allowed(catalogue)
     found: list[Group] = []
     refused: list[str] = []
@@ -100,7 +139,8 @@ def groups(
                         facts, sheet, engine, precision, input_tokens=question.load.input_tokens,
                         output_tokens=question.load.output_tokens, chips=chips, tensor=chips,
                     )  # fmt: skip
-                    found += _of_model(question, item, model, others)
+                    steps = known.setdefault((sheet.name, chips, engine, precision, question.load), Steps(model, question.load))
+                    found += _of_model(question, item, steps, others)
                 except InlayError as error:
                     refused.append(f"{item.chip}: {error.message}")
         if len(found) == before and not any(text.startswith(f"{item.chip}:") for text in refused):
@@ -121,15 +161,13 @@ def _counts(count: int, sheet: DataSheet) -> Iterator[int]:
 
 
 def _of_model(
-    question: Question, item: FleetChips, model: StepModel, others: list[tuple[FleetChips, DataSheet]]
+    question: Question, item: FleetChips, steps: Steps, others: list[tuple[FleetChips, DataSheet]]
 ) -> Iterator[Group]:
-    batch = BATCHES[model.fits(BATCHES)]
+    batch, model = steps.batch, steps.model
     if not len(batch):
         return
     load, wanted = question.load, model.wanted
-    prompt = model.prompt(load.input_tokens, cached=load.hit * load.input_tokens)
     context = load.input_tokens + load.output_tokens / 2
-    steps = {0: model.decode(batch, prefill_share=load.prefill_share).seconds}
 
     def made(placement: str, draft: DraftModel | None, sheet: DataSheet, name: str, cards: int) -> Group:
         widths = DRAFTS if draft is not None else (0,)
@@ -138,12 +176,12 @@ def _of_model(
         if draft is not None:
             used = cards or wanted.chips
             token = draft_seconds(draft, sheet, chips=used, batch=batch, context=context, given=question.drafting)
-        step = np.concatenate([_step(model, steps, batch, width, gained, load.prefill_share) for width, gained in parts])
+        step = np.concatenate([steps.seconds(width, gained * load.prefill_share) for width, gained in parts])
         low, high = model.bars[model.grade]
         possible = np.tile(np.isfinite(token), len(parts))
         return Group(
             target=item.chip, chips=wanted.chips, engine=wanted.engine, precision=wanted.precision, grade=model.grade,
-            low=low, high=high, prompt=float(prompt.seconds[0]),
+            low=low, high=high, prompt=steps.prompt,
             output_tokens=load.output_tokens, placement=placement, draft=draft, drafter=name,
             batch=np.tile(batch, len(parts))[possible],
             drafts=np.repeat([width for width, _ in parts], len(batch))[possible].astype(float),
@@ -162,13 +200,3 @@ def _of_model(
                 group = made("apart", question.draft, sheet, other.chip, cards)
                 if len(group.batch):
                     yield group
-
-
-def _step(
-    model: StepModel, known: dict[int, np.ndarray], batch: np.ndarray, drafts: int, gained: float, share: float
-) -> np.ndarray:
-    """A target's step by drafts, each computed once: prompts ride along as answers go on. Acceptance is part of the key."""
-    key = drafts if gained == 1.0 else drafts + round(1e6 * gained) * 1000
-    if key not in known:
-        known[key] = model.decode(batch, width=drafts + 1, prefill_share=share * gained).seconds
-    return known[key]

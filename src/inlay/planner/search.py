@@ -12,7 +12,7 @@ from inlay.cost.ownership import PriceList
 from inlay.cost.serving import Predictor
 from inlay.hardware.catalogue import Catalogue
 from inlay.models.facts import ModelFacts
-from inlay.planner.candidates import Group, groups
+from inlay.planner.candidates import Group, KnownSteps, groups
 from inlay.planner.plans import Grade, Plan, Speculation, Stage
 from inlay.planner.question import AXES, Question
 
@@ -57,11 +57,15 @@ def answer(
     catalogue: Catalogue,
     predictor: Predictor,
     prices: PriceList,
+    known: KnownSteps | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Answer:
-    """Search it. Raises InputError for a question that contradicts itself or that no chip can serve at all."""
+    """Search it; steps that were computed before may be given as `known`, which keeps them.
+
+    Raises InputError for a question that contradicts itself or that no chip can serve at all."""
     question.check()
-    found = groups(question, facts, catalogue=catalogue, predictor=predictor, progress=progress)
+    steps: KnownSteps = {} if known is None else known
+    found = groups(question, facts, catalogue=catalogue, predictor=predictor, known=steps, progress=progress)
     progress("frontiers")
     pool = _pool(found, prices)
     curves = _curves(pool)
@@ -77,6 +81,33 @@ def answer(
     return Answer(
         recommended=recommended, frontiers=frontiers, nearest=nearest, missing=missing, reasons=reasons, searched=len(pool.user)
     )
+
+
+def contest(
+    question: Question,
+    facts: ModelFacts,
+    *,
+    catalogue: Catalogue,
+    predictor: Predictor,
+    prices: PriceList,
+    known: KnownSteps,
+) -> dict[str, float]:
+    """The most tokens per axis of each curve among those that keep everything asked, 0 where none does: what sensitivity asks
+    again and again."""
+    pool = _pool(groups(question, facts, catalogue=catalogue, predictor=predictor, known=known), prices)
+    excess = _excess(question, pool)
+    most = np.max(np.stack(list(excess.values())), axis=0) if excess else np.zeros(len(pool.user))
+    value = pool.value(question.axis)
+    good = (most <= 1e-9) & np.isfinite(value)
+    return {name: float(value[kept & good].max(initial=0.0)) for name, kept in _curves(pool).items()}
+
+
+def curve_of(plan: Plan) -> str:
+    """The name of the curve that a plan belongs to, the narrowest."""
+    drafter = next((stage.chip for stage in plan.stages if stage.role == "draft"), "")
+    if drafter:
+        return f"drafts on {drafter}"
+    return f"{plan.stages[0].chip}{', own drafts' if plan.speculation else ' without drafts'}"
 
 
 def frontier(user: np.ndarray, value: np.ndarray, kept: np.ndarray) -> np.ndarray:

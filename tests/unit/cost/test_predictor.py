@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inlay.cost.serving import Predictor, read_points
-from inlay.cost.serving.shipped import shipped
+from inlay.cost.serving import Predictor
+from inlay.cost.serving.shipped import measured_points, measured_points_text, shipped
 from inlay.hardware.catalogue import read_catalogue
 from inlay.models.facts import read_facts
 
-POINTS = Path(__file__).parents[3] / "benchmarks" / "data" / "measured_points" / "measured_points.csv"
 CATALOGUE = read_catalogue()
 
 
@@ -25,12 +23,12 @@ def model(chip: str = "b200", chips: int = 4, **changed: object):
 
 
 def test_the_shipped_file_is_of_the_published_points() -> None:
-    assert shipped().digest == hashlib.sha256(POINTS.read_bytes()).hexdigest()
+    assert shipped().digest == hashlib.sha256(measured_points_text()).hexdigest()
 
 
 def test_published_points_are_predicted_within_the_band_four_times_out_of_five() -> None:
     predictor = Predictor.shipped()
-    points = [point for point in read_points(POINTS, CATALOGUE).points if point.group[1] == "gpt-oss-120b"][::5]
+    points = [point for point in measured_points(CATALOGUE).points if point.group[1] == "gpt-oss-120b"][::5]
     inside, errors = [], []
     for point in points:
         wanted = point.wanted

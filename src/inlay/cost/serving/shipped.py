@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import msgspec
 import numpy as np
 
 from inlay.cost.serving.calibration import Calibration
+from inlay.cost.serving.points import Points, read_points
+from inlay.hardware.catalogue import Catalogue
 
 
 class ShippedNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,3 +40,18 @@ def shipped() -> Shipped:
     """The file of the package."""
     found = resources.files("inlay.cost.serving").joinpath("calibration.json").read_bytes()
     return msgspec.json.decode(found, type=Shipped)
+
+
+def measured_points(catalogue: Catalogue) -> Points:
+    """The published measurements of the package: the only ones that the calibration is fitted to."""
+    with resources.as_file(_points_file()) as path:
+        return read_points(path, catalogue)
+
+
+def measured_points_text() -> bytes:
+    """Their file as it is."""
+    return _points_file().read_bytes()
+
+
+def _points_file() -> Traversable:
+    return resources.files("inlay.cost.serving").joinpath("measured_points", "measured_points.csv")

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from inlay.planner.report.compose import compose
 from inlay.planner.report.document import Chart, Report, Table, Trace, Vertex
+from inlay.planner.report.frontiers import MeasuredVertex
 from inlay.planner.report.page import page
-from inlay.planner.report.picture import picture
+from inlay.planner.report.picture import picture, rasterised
 from inlay.planner.report.sensitivity import Assumption, Swing, swing_table, swings
 from inlay.planner.report.text import text
 
 __all__ = [
     "Assumption",
     "Chart",
+    "MeasuredVertex",
     "Report",
     "Swing",
     "Table",
     "Trace",
     "Vertex",
+    "compose",
     "page",
     "picture",
+    "rasterised",
     "swing_table",
     "swings",
     "text",

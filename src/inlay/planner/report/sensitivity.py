@@ -38,9 +38,15 @@ class Swing(msgspec.Struct, frozen=True, kw_only=True):
     flip: float | None
 
 
-def swings(assumptions: Sequence[Assumption], gain: Callable[[Mapping[str, float]], float]) -> tuple[Swing, ...]:
+def swings(
+    assumptions: Sequence[Assumption],
+    gain: Callable[[Mapping[str, float]], float],
+    *,
+    steps: int = STEPS,
+    halvings: int = HALVINGS,
+) -> tuple[Swing, ...]:
     """One for each assumption, the widest first. `gain` is asked with the values that differ from the assumed ones; the choice
-    flips where it crosses 1."""
+    flips where it crosses 1. A flip and back within one of the `steps` of a range is not seen."""
     base = gain({})
     found = []
     for item in assumptions:
@@ -49,7 +55,8 @@ def swings(assumptions: Sequence[Assumption], gain: Callable[[Mapping[str, float
             return gain({name: value})
 
         low, high = at(item.low), at(item.high)
-        flips = [flip for end in (item.low, item.high) if (flip := _crossing(at, item.value, end, base)) is not None]
+        crossings = [_crossing(at, item.value, end, base, steps, halvings) for end in (item.low, item.high)]
+        flips = [crossing for crossing in crossings if crossing is not None]
         flip = min(flips, key=lambda value, of=item: abs(value - of.value), default=None)  # type: ignore[misc]
         found.append(Swing(assumption=item, at_low=low, at_value=base, at_high=high, flip=flip))
     return tuple(sorted(found, key=_width, reverse=True))
@@ -73,13 +80,13 @@ def swing_table(found: Sequence[Swing], *, title: str, gain: str, note: str = ""
     return Table(title=title, head=head, rows=tuple(rows), note=" ".join(filter(None, (base, note))))
 
 
-def _crossing(at: Callable[[float], float], start: float, end: float, base: float) -> float | None:
+def _crossing(at: Callable[[float], float], start: float, end: float, base: float, steps: int, halvings: int) -> float | None:
     """The first value from `start` to `end` at which the gain is on the other side of 1, narrowed between two steps."""
     before, above = start, base >= 1.0
-    for step in range(1, STEPS + 1):
-        value = start + (end - start) * step / STEPS
+    for step in range(1, steps + 1):
+        value = start + (end - start) * step / steps
         if (at(value) >= 1.0) != above:
-            for _ in range(HALVINGS):
+            for _ in range(halvings):
                 middle = (before + value) / 2
                 before, value = (before, middle) if (at(middle) >= 1.0) != above else (middle, value)
             return value
