@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from inlay.cli import bench, chips, compile, conform, devices, explain, generate, run, serve, simulate, timeline
+from inlay.cli import bench, chips, compile, conform, devices, explain, generate, plan, run, serve, simulate, timeline
 from inlay.errors import InlayError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("explain")(explain.explain)
 app.command("run")(run.run)
 app.command("verify")(run.verify)
 app.command("conform")(conform.conform)
+app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
 app.command("timeline")(timeline.timeline)
 

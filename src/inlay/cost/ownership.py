@@ -86,7 +86,7 @@ class PriceList:
     def chip(self, name: str) -> ChipCost:
         """The cost of one chip; ClusterError for an unknown one."""
         sheet = self.catalogue.sheet(name)
-        kilowatts, power_source, doubts = self._kilowatts(sheet)
+        kilowatts, power_source, doubts = self._kilowatts(sheet, name)
         running = hourly_cost(price=0.0, kilowatts=kilowatts, terms=self.terms)
         owned = sheet.name in self.owned
         hour: HourlyCost | None
@@ -99,7 +99,7 @@ class PriceList:
             price = self.stated_hours[sheet.name]
             hour, told = split(price, running), [f"price: ${price:.2f} an hour, as stated by the user"]
         else:
-            hour, told, doubt = self._listed(sheet, running, kilowatts)
+            hour, told, doubt = self._listed(sheet, name, running, kilowatts)
             doubts += doubt
         return ChipCost(
             chip=sheet.name,
@@ -130,35 +130,33 @@ class PriceList:
         """The list price, once, at which a chip costs `dollars_an_hour` all in. Below zero its power and space cost more."""
         return break_even_price(dollars_an_hour=dollars_an_hour, kilowatts=self.chip(name).kilowatts, terms=self.terms)
 
-    def _kilowatts(self, sheet: DataSheet) -> tuple[float, str, list[str]]:
+    def _kilowatts(self, sheet: DataSheet, name: str) -> tuple[float, str, list[str]]:
         if sheet.name in self.stated_kilowatts:
             stated = self.stated_kilowatts[sheet.name]
             return stated, f"power: {stated:g} kW all-in, as stated by the user", []
         provisioned = sheet.provisioned_power
         if provisioned is not None:
-            doubt = (
-                [f"{sheet.name}: {provisioned.value / 1e3:g} kW all-in is an assumption"] if provisioned.is_assumption else []
-            )
+            doubt = [f"{name}: {provisioned.value / 1e3:g} kW all-in is an assumption"] if provisioned.is_assumption else []
             return provisioned.value / 1e3, f"power: {_cited(provisioned)}", doubt
         if sheet.power is None:
             raise InputError(
                 f"chip {sheet.name!r} has no power in the catalogue, expected one", hint=f"--power {sheet.name}=KW"
             )
         own = PROVISIONED * sheet.power.value / 1e3
-        doubt = [f"{sheet.name}: {own:.2f} kW all-in is an assumption, {PROVISIONED} x its own {sheet.power.value:.0f} W"]
+        doubt = [f"{name}: {own:.2f} kW all-in is an assumption, {PROVISIONED} x its own {sheet.power.value:.0f} W"]
         return own, f"power: {_cited(sheet.power)}, x {PROVISIONED}", doubt
 
     def _listed(
-        self, sheet: DataSheet, running: HourlyCost, kilowatts: float
+        self, sheet: DataSheet, chip: str, running: HourlyCost, kilowatts: float
     ) -> tuple[HourlyCost | None, list[str], list[str]]:
         """What the convention's own set says, and nothing of another set."""
         name = HOURLY.get(self.convention, "purchase")
         figure: Figure | None = getattr(sheet.prices, name)
         if figure is None:
-            return None, [f"price: the {self.convention} set has none of {sheet.name}: a free variable"], []
-        doubt = [f"{sheet.name}: its price is an assumption"] if figure.is_assumption else []
+            return None, [f"price: the {self.convention} set has none of {chip}: a free variable"], []
+        doubt = [f"{chip}: its price is an assumption"] if figure.is_assumption else []
         if figure.low < figure.high:
-            doubt.append(f"{sheet.name}: ${figure.value:g} is the middle of ${figure.low:g} to ${figure.high:g}")
+            doubt.append(f"{chip}: ${figure.value:g} is the middle of ${figure.low:g} to ${figure.high:g}")
         hour = split(figure.value, running) if name != "purchase" else self._written_off(sheet, figure.value, kilowatts)
         return hour, [f"price: {_cited(figure)}"], doubt
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from inlay.planner.candidates import KnownSteps
 from inlay.planner.drafting import DraftingAssumptions, DraftModel, parse_draft
 from inlay.planner.plans import Plan, Speculation, Stage
-from inlay.planner.question import Question, SteadyLoad, fleet_of, parse_fleet, parse_load
+from inlay.planner.question import AXES, Question, SteadyLoad, fleet_of, parse_fleet, parse_load
 from inlay.planner.search import Answer, answer, contest, curve_of
 
 __all__ = [
+    "AXES",
     "Answer",
     "DraftModel",
     "DraftingAssumptions",
+    "KnownSteps",
     "Plan",
     "Question",
     "Speculation",

@@ -76,6 +76,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.throughput / sum(self.chips.values())
 
     @property
+    def per_target(self) -> float:
+        """Output tokens a second and chip that serves the model itself; those of a drafter apart are not counted."""
+        return self.throughput / sum(stage.chips * stage.instances for stage in self.stages if stage.role != "draft")
+
+    @property
     def per_kilowatt(self) -> float:
         """Output tokens a second and all-in kW."""
         return self.throughput / self.kilowatts

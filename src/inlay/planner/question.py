@@ -12,7 +12,8 @@ from inlay.hardware import Cluster, FleetChips
 from inlay.hardware.catalogue import Catalogue
 from inlay.planner.drafting import DraftingAssumptions, DraftModel
 
-AXES = ("chip", "kilowatt", "dollar")
+AXES = ("chip", "target", "kilowatt", "dollar")
+"""Throughput is divided by all chips, by those that serve the model itself, by all-in kW, or by dollars an hour."""
 LOAD_KEYS = ("isl", "osl", "hit")
 LOAD_HINT = "write for example isl=8192,osl=1024,hit=0.5"
 

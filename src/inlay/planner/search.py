@@ -40,12 +40,13 @@ class _Pool:
     user: np.ndarray
     rate: np.ndarray
     chips: np.ndarray
+    targets: np.ndarray
     kilowatts: np.ndarray
     dollars: np.ndarray
     ttft: np.ndarray
 
     def value(self, axis: str) -> np.ndarray:
-        divisor = {"chip": self.chips, "kilowatt": self.kilowatts, "dollar": self.dollars}[axis]
+        divisor = {"chip": self.chips, "target": self.targets, "kilowatt": self.kilowatts, "dollar": self.dollars}[axis]
         found: np.ndarray = self.rate / divisor
         return found
 
@@ -133,7 +134,7 @@ def _pool(found: tuple[Group, ...], prices: PriceList) -> _Pool:
             dollars = dollars + group.cards * (card.hour.total if card.hour else np.nan)
         size = len(group.batch)
         ends = (np.full(size, index), np.arange(size), group.user, group.rate)
-        parts.append((*ends, group.chips + group.cards, kilowatts, dollars, group.ttft))
+        parts.append((*ends, group.chips + group.cards, group.chips + np.zeros(size), kilowatts, dollars, group.ttft))
     return _Pool(found, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 

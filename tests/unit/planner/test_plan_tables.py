@@ -82,7 +82,9 @@ def test_charts_leave_unpriced_plans_off_the_dollar_axis_and_say_so() -> None:
         kilowatts={"b200": 1.71},
         dollars={"b200": 2.07},
     )
-    chip, kilowatt, dollar = found
+    chip, target, kilowatt, dollar = found
+    assert target.traces[1].vertices[0].y == pytest.approx(1500.0)
+    assert chip.traces[1].vertices[0].y == pytest.approx(500.0)
     assert [len(trace.vertices) for trace in chip.traces] == [1, 1, 1]
     assert kilowatt.traces[2].vertices[0].y == pytest.approx(600 / 1.71)
     assert [len(trace.vertices) for trace in dollar.traces] == [1, 0, 1]

@@ -127,7 +127,7 @@ def _kind(name: str) -> Kind:
 def _shift_tables(found: Answer) -> list[Table]:
     """Every forced curve, and the one of every plan, over the best single chip with and without its own drafts."""
     tables = []
-    for axis, said in (("chip", "chip"), ("kilowatt", "kW"), ("dollar", "$")):
+    for axis, said in (("chip", "chip"), ("target", "chip of the model itself"), ("kilowatt", "kW"), ("dollar", "$")):
         curves = found.frontiers[axis]
         rivals = [name for name in curves if _kind(name) == "baseline" and curves[name]]
         pairs = []

@@ -24,6 +24,11 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
 AXES = (
     Axis(name="chip", title="Throughput per chip", up="output tokens/s per chip"),
+    Axis(
+        name="target",
+        title="Throughput per chip of the model itself, drafters apart not counted",
+        up="output tokens/s per target chip",
+    ),
     Axis(name="kilowatt", title="Throughput per kW", up="output tokens/s per all-in kW"),
     Axis(name="dollar", title="Throughput per dollar", up="output tokens/s per $ an hour"),
 )
@@ -43,6 +48,7 @@ def value_on(plan: Plan, axis: str) -> float | None:
     """A plan's throughput on an axis; None where it has no price."""
     values: Mapping[str, Callable[[], float | None]] = {
         "chip": lambda: plan.per_chip,
+        "target": lambda: plan.per_target,
         "kilowatt": lambda: plan.per_kilowatt,
         "dollar": lambda: plan.per_dollar,
     }
@@ -74,7 +80,7 @@ def measured_trace(
     """Published measurements on an axis: tokens a second as measured, over the power or price of the chip."""
     found = []
     for point in points:
-        divisor = {"chip": 1.0, "kilowatt": kilowatts.get(point.chip), "dollar": dollars.get(point.chip)}[axis]
+        divisor = {"chip": 1.0, "target": 1.0, "kilowatt": kilowatts.get(point.chip), "dollar": dollars.get(point.chip)}[axis]
         if divisor:
             told = f"{point.chip}, {point.configuration}; {point.source}"
             found.append(Vertex(x=point.interactivity, y=point.per_chip / divisor, configuration=told, grade="measured"))
