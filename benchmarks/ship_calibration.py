@@ -7,6 +7,7 @@ left out, for "modelled" its chip.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ import numpy as np
 from cost_model import HERE, left_out, shape
 
 from inlay.cost.serving import MeasuredPoint, calibrate, decode_terms
+from inlay.cost.serving.calibration import path_of
 from inlay.cost.serving.shipped import Shipped, ShippedNode, measured_points, measured_points_text
 from inlay.hardware.catalogue import read_catalogue
 
@@ -30,6 +32,12 @@ def chip(point: MeasuredPoint) -> tuple[object, ...]:
     return (point.wanted.sheet.name,)
 
 
+def shares(node: tuple[str, ...], points: Sequence[MeasuredPoint]) -> tuple[float, float]:
+    """The least and the most prompt tokens for an output token among the points of a node."""
+    found = [p.wanted.load.prefill_share for p in points if path_of(p.wanted)[: len(node)][-1:] == (node,) or not node]
+    return round(min(found), 4), round(max(found), 4)
+
+
 def main() -> None:
     points = measured_points(read_catalogue()).points
     terms = np.array([decode_terms(point.wanted) for point in points])
@@ -43,7 +51,7 @@ def main() -> None:
             "modelled": bars(seen, left_out(points, terms, seen, chip)),
         },
         nodes=tuple(
-            ShippedNode(path=node, coefficients=tuple(float(f"{value:.6g}") for value in found))
+            ShippedNode(path=node, coefficients=tuple(float(f"{value:.6g}") for value in found), shares=shares(node, points))
             for node, found in fitted.nodes.items()
         ),
     )

@@ -33,7 +33,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points in the order in which they are joined; "marks" are not joined and are drawn as hollow diamonds. `paint` is an
+    """Points in the order in which they are joined; "marks" are not joined and are drawn as hollow diamonds; a
+    "wide" one is a pale line for what others lie on. `paint` is an
     index of COLOURS (None: the curve's place)."""
 
     name: str
@@ -75,8 +76,9 @@ def plot(curves: Sequence[Curve], *, across: str, up: str, has_diagonal: bool = 
         line = " ".join(f"{axes.x(point.x):.1f},{axes.y(point.y):.1f}" for point in curve.points)
         if curve.style != "marks":
             dashes = ' stroke-dasharray="7 5"' if curve.style == "dashed" else ""
-            parts.append(f'<polyline points="{line}" fill="none" stroke="{paint}" stroke-width="2"{dashes}/>')
-        mark = _diamond if curve.style == "marks" else _disc
+            width = '11" stroke-opacity="0.22' if curve.style == "wide" else "2"
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{paint}" stroke-width="{width}"{dashes}/>')
+        mark = _diamond if curve.style == "marks" else _dot if curve.style == "wide" else _disc
         parts += [mark(point, axes.x(point.x), axes.y(point.y), paint) for point in curve.points]
     if is_alone:
         parts += _inner_key(curves)
@@ -114,6 +116,13 @@ def _disc(point: Point, x: float, y: float, paint: str) -> str:
     title = f"<title>{escape(point.told)}</title>"
     mark = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{paint}">{title}</circle>'
     return f"{mark}{_beside(point, x, y)}"
+
+
+def _dot(point: Point, x: float, y: float, paint: str) -> str:
+    title = f"<title>{escape(point.told)}</title>"
+    return (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5" fill="{paint}" fill-opacity="0.22">{title}</circle>{_beside(point, x, y)}'
+    )
 
 
 def _diamond(point: Point, x: float, y: float, paint: str) -> str:

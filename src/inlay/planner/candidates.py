@@ -69,6 +69,7 @@ class Group:
     engine: Engine
     precision: str
     grade: str
+    note: str
     low: float
     high: float
     prompt: float
@@ -181,6 +182,7 @@ def _of_model(
         possible = np.tile(np.isfinite(token), len(parts))
         return Group(
             target=item.chip, chips=wanted.chips, engine=wanted.engine, precision=wanted.precision, grade=model.grade,
+            note=model.note,
             low=low, high=high, prompt=steps.prompt,
             output_tokens=load.output_tokens, placement=placement, draft=draft, drafter=name,
             batch=np.tile(batch, len(parts))[possible],

@@ -267,5 +267,5 @@ def _plan(pool: _Pool, index: int, prices: PriceList, *, count: int = 1) -> Plan
         ttft=ttft, throughput=float(pool.rate[index]) * count, low=1.0 / group.high, high=1.0 / group.low,
         tpot_low=tpot * group.low, tpot_high=tpot * group.high, ttft_low=ttft * group.low,
         ttft_high=ttft * group.high, kilowatts=cost.kilowatts, dollars_an_hour=cost.total, unpriced=cost.unpriced,
-        chips=chips, grade=grade,
+        chips=chips, grade=grade, assumptions=(group.note,) if group.note else (),
     )  # fmt: skip

@@ -44,9 +44,19 @@ def test_published_points_are_predicted_within_the_band_four_times_out_of_five()
 
 
 def test_a_chip_with_points_is_calibrated_and_one_without_is_modelled_with_a_wider_band() -> None:
-    seen, unseen = model("b200").decode(np.array([8.0])), model("gb300").decode(np.array([8.0]))
+    shape = {"input_tokens": 922.0, "output_tokens": 922.0}
+    seen, unseen = (model(chip, **shape).decode(np.array([8.0])) for chip in ("b200", "gb300"))
     assert (seen.grade, unseen.grade) == ("calibrated", "modelled")
     assert unseen.high[0] / unseen.low[0] > seen.high[0] / seen.low[0]
+
+
+def test_a_load_far_from_the_shapes_that_were_measured_is_extrapolated_and_says_so() -> None:
+    """B200 was measured with up to one prompt token for an output token of this model, H200 with eight."""
+    assert model("b200", input_tokens=922.0).note == ""
+    far = model("b200", input_tokens=7373.0)
+    assert far.grade == "modelled"
+    assert "asked are 8" in far.note
+    assert model("h200", input_tokens=7373.0).grade == "calibrated"
 
 
 def test_wider_steps_and_prompts_beside_take_longer_and_a_cached_prompt_less() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inlay.cost.serving.calibration import LEVELS, Calibration
+from inlay.cost.serving.calibration import LEVELS, Calibration, Node
 from inlay.cost.serving.configuration import Configuration, Engine, Load
 from inlay.cost.serving.shipped import shipped
 from inlay.cost.serving.terms import decode_terms, prompt_terms
@@ -16,6 +16,7 @@ from inlay.models.facts import Attention, LatentAttention, ModelFacts, kv_bytes,
 VENDORS = {"trtllm": "NVIDIA"}  # an engine that runs on chips of one vendor alone
 USABLE = 0.9  # of a memory, for weights and KV; the rest is the engine's
 MODELLED = "modelled"
+REACH = 1.5  # times beyond the shapes that were measured: further on a prediction is extrapolated, and graded so
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class StepModel:
-    """One model on equal chips by one engine: all is fixed but the load's size."""
+    """One model on equal chips by one engine: all is fixed but the load's size. `note` says where it reaches beyond what was
+    measured."""
 
     wanted: Configuration
     coefficients: np.ndarray
     grade: str
     bars: dict[str, tuple[float, float]]
+    note: str = ""
 
     def decode(self, concurrency: np.ndarray, *, width: int = 1, prefill_share: float | None = None) -> Prediction:
         """The mean step that holds so many sequences, each with `width` new tokens; `prefill_share` prompt tokens are computed
@@ -72,16 +75,18 @@ class StepModel:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A calibration with its error bars by grade."""
+    """A calibration with its error bars by grade; `shares` are the least and the most prompt tokens for an output token of each
+    node's points."""
 
     calibration: Calibration
     bars: dict[str, tuple[float, float]]
+    shares: dict[Node, tuple[float, float]]
 
     @classmethod
     def shipped(cls) -> Predictor:
         """Of the package."""
         found = shipped()
-        return cls(found.calibration(), dict(found.bars))
+        return cls(found.calibration(), dict(found.bars), {node.path: node.shares for node in found.nodes})
 
     def engines(self, facts: ModelFacts, sheet: DataSheet) -> tuple[tuple[Engine, str], ...]:
         """Engines with their newest version that was measured, and the precision: of this model on this chip; where there are
@@ -123,7 +128,16 @@ class Predictor:
         """For one configuration. Raises InputError for degrees that do not divide, ClusterError for a sheet without limits."""
         load = Load(input_tokens=input_tokens, output_tokens=output_tokens, concurrency=1.0)
         wanted = Configuration(facts, sheet, engine, precision, load, chips, tensor, expert)
-        return StepModel(wanted, self.calibration.coefficients(wanted), self.calibration.grade(wanted), self.bars)
+        grade, note = self.calibration.grade(wanted), ""
+        low, high = self.shares[self.calibration.node(wanted)]
+        if not low / REACH <= load.prefill_share <= high * REACH:
+            spread = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            grade = MODELLED
+            note = (
+                f"extrapolated: {facts.name} on {sheet.name} was measured with {spread} prompt tokens for an output token by "
+                f"{engine.name}, asked are {load.prefill_share:.3g}"
+            )
+        return StepModel(wanted, self.calibration.coefficients(wanted), grade, self.bars, note)
 
 
 def _date(version: str) -> str:

@@ -15,10 +15,12 @@ from inlay.hardware.catalogue import Catalogue
 
 
 class ShippedNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One node of the tree and its coefficients, in the order of the terms."""
+    """One node of the tree and its coefficients, in the order of the terms. `shares` are the least and the most prompt tokens
+    for an output token that its points have."""
 
     path: tuple[str, ...]
     coefficients: tuple[float, ...]
+    shares: tuple[float, float]
 
 
 class Shipped(msgspec.Struct, frozen=True, kw_only=True):

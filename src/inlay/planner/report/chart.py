@@ -5,7 +5,7 @@ from __future__ import annotations
 from inlay.drawing import Curve, Point, plot
 from inlay.planner.report.document import Chart, Report, Trace, Vertex
 
-STYLES = {"frontier": "line", "baseline": "line", "forced": "dashed", "measured": "marks"}
+STYLES = {"frontier": "wide", "baseline": "line", "forced": "dashed", "measured": "marks"}
 
 
 def curves(chart: Chart, names: list[str]) -> list[Curve]:

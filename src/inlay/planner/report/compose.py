@@ -36,7 +36,7 @@ def compose(
     sources: tuple[str, ...] = ()
     if plan is not None:
         tables.insert(0, ownership_table(plan, prices))
-        doubts = (*doubts_of(plan, prices), *_assumed(question, plan), *doubts)
+        doubts = (*plan.assumptions, *doubts_of(plan, prices), *_assumed(question, plan), *doubts)
         sources = sources_of(plan, prices)
     if swings:
         note = f"Each assumption alone, the recommended way searched again each time, against {rival}."
