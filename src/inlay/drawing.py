@@ -47,20 +47,33 @@ class Curve:
 class _Axes:
     columns: list[float]
     rows: list[float]
+    is_logarithmic: bool = False
 
     def x(self, value: float) -> float:
         return LEFT + value / self.columns[-1] * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - value / self.rows[-1] * (HEIGHT - TOP - BOTTOM)
+        low, high = (math.log10(self.rows[0]), math.log10(self.rows[-1])) if self.is_logarithmic else (0.0, self.rows[-1])
+        shown = math.log10(max(value, self.rows[0])) if self.is_logarithmic else value
+        return HEIGHT - BOTTOM - (shown - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
 
-def plot(curves: Sequence[Curve], *, across: str, up: str, has_diagonal: bool = False, is_alone: bool = False) -> str:
+def plot(
+    curves: Sequence[Curve],
+    *,
+    across: str,
+    up: str,
+    has_diagonal: bool = False,
+    is_alone: bool = False,
+    is_logarithmic: bool = False,
+) -> str:
     """The SVG; `across` and `up` name the axes. `has_diagonal` draws where both are equal; `is_alone` gives it a style of its
-    own, a white ground and a key."""
+    own, a white ground and a key; `is_logarithmic` has y in decades, at most three below the highest."""
     points = [point for curve in curves for point in curve.points]
     highest = max((point.y if point.high is None else point.high for point in points), default=1.0)
-    axes = _Axes(ticks(max((point.x for point in points), default=1.0)), ticks(highest))
+    lowest = min((point.y for point in points if point.y > 0), default=1.0)
+    rows = decades(lowest, highest) if is_logarithmic else ticks(highest)
+    axes = _Axes(ticks(max((point.x for point in points), default=1.0)), rows, is_logarithmic)
     label = f"{escape(up)} over {escape(across)}"
     space = f' xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}"' if is_alone else ""
     parts = [f'<svg{space} viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">']
@@ -173,6 +186,16 @@ def ticks(highest: float) -> list[float]:
     power: float = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
     return [round(step * index, 10) for index in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def decades(lowest: float, highest: float) -> list[float]:
+    """1, 2 and 5 times powers of ten around what is shown; what is more than three powers below the highest is left out."""
+    lowest = max(lowest, highest / 1e3)
+    powers = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    first = max((step for step in steps if step <= lowest), default=steps[0])
+    last = min((step for step in steps if step >= highest), default=steps[-1])
+    return [step for step in steps if first <= step <= last] if last > first else [first, 10 * first]
 
 
 def colour(index: int) -> str:

@@ -134,16 +134,11 @@ def groups(
         others = [(other, catalogue.sheet(other.chip)) for other in allowed if other is not item]
         before = len(found)
         for chips in _counts(item.count, sheet):
-            for engine, precision in predictor.engines(facts, sheet):
-                try:
-                    model = predictor.step_model(
-                        facts, sheet, engine, precision, input_tokens=question.load.input_tokens,
-                        output_tokens=question.load.output_tokens, chips=chips, tensor=chips,
-                    )  # fmt: skip
-                    steps = known.setdefault((sheet.name, chips, engine, precision, question.load), Steps(model, question.load))
+            try:
+                for steps in _engines(question, facts, sheet, chips, predictor, known):
                     found += _of_model(question, item, steps, others)
-                except InlayError as error:
-                    refused.append(f"{item.chip}: {error.message}")
+            except InlayError as error:
+                refused.append(f"{item.chip}: {error.message}")
         if len(found) == before and not any(text.startswith(f"{item.chip}:") for text in refused):
             refused.append(f"{item.count} x {item.chip}: {facts.name} and one sequence do not fit its memory")
     if not found:
@@ -151,6 +146,22 @@ def groups(
             f"no chip of the fleet can serve {facts.name}: {'; '.join(refused)}", hint="add chips with more memory"
         )
     return tuple(found)
+
+
+def _engines(
+    question: Question, facts: ModelFacts, sheet: DataSheet, chips: int, predictor: Predictor, known: KnownSteps
+) -> list[Steps]:
+    """The steps by each engine. Where some are calibrated at this load the others are left out: among predictions of unlike
+    certainty the most hopeful one would win, not the best."""
+    found = []
+    for engine, precision in predictor.engines(facts, sheet):
+        model = predictor.step_model(
+            facts, sheet, engine, precision, input_tokens=question.load.input_tokens,
+            output_tokens=question.load.output_tokens, chips=chips, tensor=chips,
+        )  # fmt: skip
+        key = (sheet.name, chips, engine, precision, question.load)
+        found.append(known.setdefault(key, Steps(model, question.load)))
+    return [steps for steps in found if steps.model.grade == "calibrated"] or found
 
 
 def _counts(count: int, sheet: DataSheet) -> Iterator[int]:

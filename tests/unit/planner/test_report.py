@@ -69,6 +69,14 @@ def test_a_band_spans_the_ends_of_its_points() -> None:
     assert (axis - top) == pytest.approx(2 * (bottom - axis), rel=0.02)
 
 
+def test_a_logarithmic_axis_gives_equal_ratios_equal_room_and_leaves_out_what_is_far_below() -> None:
+    points = tuple(Point(x, y, "", "") for x, y in ((1.0, 1000.0), (2.0, 100.0), (3.0, 10.0), (4.0, 0.001)))
+    svg = ElementTree.fromstring(plot([Curve("one", points)], across="x", up="y", is_logarithmic=True))
+    heights = [float(item.get("cy") or 0) for item in svg.iter("circle")]
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
+    assert heights[3] <= 500 - 58
+
+
 def test_the_text_has_question_answer_table_and_doubts() -> None:
     shown = text(report(), width=80)
     for part in ("8,192 in, 1,024 out", "Serve it on 4 x b200", "hardware", "1.45", "0.9 kW all-in is an assumption"):

@@ -53,6 +53,13 @@ def test_the_recommended_plan_keeps_everything_and_is_the_best_that_does() -> No
     assert plan.grade == "modelled" or plan.speculation is None
 
 
+def test_an_engine_that_was_measured_at_this_shape_is_not_beaten_by_a_guess_about_another() -> None:
+    found = ask(chips="h200:8", draft=None, own_draft=None)
+    assert found.recommended is not None
+    assert found.recommended.grade == "calibrated"
+    assert found.recommended.stages[0].engine.startswith("vllm")
+
+
 def test_not_to_split_wins_where_speed_is_not_asked_for() -> None:
     found = ask(own_draft=None, floor=20.0)
     assert found.recommended is not None

@@ -29,7 +29,7 @@ def trace_names(report: Report) -> list[str]:
 
 def drawn(chart: Chart, names: list[str], *, is_alone: bool = False) -> str:
     """The SVG of a chart."""
-    return plot(curves(chart, names), across=chart.across, up=chart.up, is_alone=is_alone)
+    return plot(curves(chart, names), across=chart.across, up=chart.up, is_alone=is_alone, is_logarithmic=True)
 
 
 def _named(trace: Trace) -> str:
