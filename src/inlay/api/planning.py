@@ -53,6 +53,7 @@ __all__ = [
     "price_list",
     "rasterised",
     "text",
+    "told",
 ]
 TRIED = {  # ranges of assumptions: low, high, unit, scale
     "acceptance": (0.5, 0.95, "", 1.0),
@@ -147,6 +148,11 @@ def plan(
     points = _points(question, prices.catalogue, facts.name)
     report = compose(question, found, prices=prices, points=points, swings=moved, rival=rival)
     return Planned(question=question, answer=found, report=report)
+
+
+def told(report: Report) -> object:
+    """A report as plain data."""
+    return msgspec.to_builtins(report)
 
 
 def rival_of(ours: str, values: Mapping[str, float]) -> str:
