@@ -290,7 +290,7 @@ def reading(records: dict[str, object]) -> list[str]:
         "- **About 4x (shift of the frontier, drafts on the GPU as the baseline).** Taken as 3.5 or more. Per kW all three "
         f"calibrations reach it in {len(whole['kW'])} of {cells} cells, some of them in {partly['kW']} more; per GPU, which "
         f"counts no cards, in {len(whole['GPU'])} and {partly['GPU']} more. It is no uniform shift, and per kW it needs 400 or "
-        "more tokens/s/user, or a drafter that is better accepted than the GPU's. Where all reach it per kW:",
+        "more tokens/s/user. Where all reach it per kW:",
         *(f"    - {spot}" for spot in whole["kW"]),
         "- **2-5x (tuned for interactivity) and up to 10x (tuned for energy, at equal energy).** Ratios of speed with the same "
         f"drafter. At the published acceptance, 0.92 to 0.96: {both(records, 'equal batch')} at equal batch, "

@@ -9,7 +9,7 @@ import msgspec
 
 from inlay.cost.money import Ownership
 from inlay.cost.ownership import CONVENTIONS, PriceList
-from inlay.cost.serving import Predictor, measured_points
+from inlay.cost.serving import Predictor
 from inlay.hardware import FleetChips, load_cluster
 from inlay.hardware.catalogue import Catalogue, read_catalogue
 from inlay.models.facts import read_facts
@@ -23,14 +23,16 @@ from inlay.planner import (
     Question,
     SteadyLoad,
     answer,
+    assumptions,
     contest,
     curve_of,
     fleet_of,
+    moved,
     parse_draft,
     parse_fleet,
     parse_load,
 )
-from inlay.planner.report import Assumption, MeasuredVertex, Report, Swing, compose, page, picture, rasterised, swings, text
+from inlay.planner.report import Assumption, Report, Swing, compose, measured_vertices, page, picture, rasterised, swings, text
 from inlay.specs.slo import parse_budgets
 
 __all__ = [
@@ -55,19 +57,6 @@ __all__ = [
     "text",
     "told",
 ]
-TRIED = {  # ranges of assumptions: low, high, unit, scale
-    "acceptance": (0.5, 0.95, "", 1.0),
-    "draft token out of SRAM": (10e-6, 500e-6, "us", 1e6),
-    "draft token elsewhere": (0.1e-3, 1e-3, "us", 1e6),
-    "round trip": (5e-6, 2e-3, "us", 1e6),
-    "share of SRAM bandwidth": (0.1, 0.9, "", 1.0),
-}
-FIELDS = {
-    "draft token out of SRAM": "sram_overhead",
-    "draft token elsewhere": "graph_overhead",
-    "round trip": "round_trip",
-    "share of SRAM bandwidth": "sram_share",
-}
 SWING_STEPS, SWING_HALVINGS = 6, 8
 
 
@@ -134,19 +123,21 @@ def plan(
         question, facts, catalogue=prices.catalogue, predictor=predictor, prices=prices, known=known, progress=progress
     )
 
-    def contested(asked: Question) -> dict[str, float]:
-        return contest(asked, facts, catalogue=prices.catalogue, predictor=predictor, prices=prices, known=known)
+    def contested(changed: Mapping[str, float]) -> dict[str, float]:
+        asked, priced = moved(question, prices, changed)
+        return contest(asked, facts, catalogue=prices.catalogue, predictor=predictor, prices=priced, known=known)
 
-    moved: tuple[Swing, ...] = ()
+    found_swings: tuple[Swing, ...] = ()
     rival = ""
     if sensitivity and found.recommended is not None:
         ours = curve_of(found.recommended)
-        rival = rival_of(ours, contested(question))
+        rival = rival_of(ours, contested({}))
         if rival:
-            moved = _swings(question, ours, rival, contested, progress)
+            assumed = assumptions(question, found.recommended, prices)
+            found_swings = _swings(assumed, ours, rival, contested, progress)
     progress("the report")
-    points = _points(question, prices.catalogue, facts.name)
-    report = compose(question, found, prices=prices, points=points, swings=moved, rival=rival)
+    points = measured_vertices(question, prices.catalogue, facts.name)
+    report = compose(question, found, prices=prices, points=points, swings=found_swings, rival=rival)
     return Planned(question=question, answer=found, report=report)
 
 
@@ -162,71 +153,20 @@ def rival_of(ours: str, values: Mapping[str, float]) -> str:
 
 
 def _swings(
-    question: Question,
+    assumed: Sequence[Assumption],
     ours: str,
     rival: str,
-    contested: Callable[[Question], dict[str, float]],
+    contested: Callable[[Mapping[str, float]], dict[str, float]],
     progress: Callable[[str], None],
 ) -> tuple[Swing, ...]:
-    assumed = _assumptions(question)
+    """The gain of one curve over another, with each assumption moved."""
     names = [item.name for item in assumed]
 
     def gain(changed: Mapping[str, float]) -> float:
         for name in changed:
             progress(f"sensitivity: {names.index(name) + 1} of {len(names)}")
-        values = contested(_moved(question, changed))
+        values = contested(changed)
         theirs = values.get(rival, 0.0)
         return values.get(ours, 0.0) / theirs if theirs else float("inf")
 
-    return swings(assumed, gain, steps=SWING_STEPS, halvings=SWING_HALVINGS) if assumed else ()
-
-
-def _assumptions(question: Question) -> tuple[Assumption, ...]:
-    """Those that its drafts rest on."""
-    values = {name: getattr(question.drafting, field) for name, field in FIELDS.items()}
-    drafts = {"apart": question.draft, "on the target's chips": question.own_draft}
-    if not any(drafts.values()):
-        return ()
-    found = []
-    for where, draft in drafts.items():
-        if draft is not None:
-            low, high, unit, scale = TRIED["acceptance"]
-            name = f"acceptance {where}"
-            found.append(Assumption(name=name, value=draft.acceptance, low=low, high=high, unit=unit, scale=scale))
-    for name, value in values.items():
-        low, high, unit, scale = TRIED[name]
-        found.append(Assumption(name=name, value=value, low=min(low, value), high=max(high, value), unit=unit, scale=scale))
-    return tuple(found)
-
-
-def _moved(question: Question, changed: Mapping[str, float]) -> Question:
-    """The question with other assumptions."""
-    drafting = {FIELDS[name]: value for name, value in changed.items() if name in FIELDS}
-    given: dict[str, DraftModel | DraftingAssumptions] = {"drafting": msgspec.structs.replace(question.drafting, **drafting)}
-    for name, field in (("acceptance apart", "draft"), ("acceptance on the target's chips", "own_draft")):
-        if name in changed:
-            given[field] = msgspec.structs.replace(getattr(question, field), acceptance=changed[name])
-    return msgspec.structs.replace(question, **given)
-
-
-def _points(question: Question, catalogue: Catalogue, model: str) -> tuple[MeasuredVertex, ...]:
-    """Published measurements of this model on these chips at a shape near the one asked for (both lengths within 30 %)."""
-    names = {catalogue.sheet(item.chip).name: item.chip for item in question.fleet}
-    found = []
-    for point in measured_points(catalogue).points:
-        chip, measured = point.group
-        lengths = zip(point.shape, (question.load.input_tokens, question.load.output_tokens), strict=True)
-        near = all(abs(one / other - 1.0) <= 0.3 for one, other in lengths)
-        if measured == model and chip in names and near and point.throughput is not None:
-            wanted = point.wanted
-            told = f"{wanted.engine.name} {wanted.engine.version} {wanted.engine.date}".replace("  ", " ")
-            found.append(
-                MeasuredVertex(
-                    chip=names[chip],
-                    interactivity=1.0 / point.tpot,
-                    per_chip=point.throughput,
-                    configuration=f"tp {wanted.tensor} of {wanted.chips}, {told}, {wanted.load.concurrency:.0f} at once",
-                    source=point.source,
-                )
-            )
-    return tuple(found)
+    return swings(assumed, gain, steps=SWING_STEPS, halvings=SWING_HALVINGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inlay.planner.assumptions import assumptions, moved
 from inlay.planner.candidates import KnownSteps
 from inlay.planner.drafting import DraftingAssumptions, DraftModel, parse_draft
 from inlay.planner.plans import Plan, Speculation, Stage
@@ -20,9 +21,11 @@ __all__ = [
     "Stage",
     "SteadyLoad",
     "answer",
+    "assumptions",
     "contest",
     "curve_of",
     "fleet_of",
+    "moved",
     "parse_draft",
     "parse_fleet",
     "parse_load",

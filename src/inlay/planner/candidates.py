@@ -188,13 +188,15 @@ def _of_model(
         if draft is not None:
             used = cards or wanted.chips
             token = draft_seconds(draft, sheet, chips=used, batch=batch, context=context, given=question.drafting)
-        step = np.concatenate([steps.seconds(width, gained * load.prefill_share) for width, gained in parts])
+        step = np.concatenate(
+            [question.step_factor * steps.seconds(width, gained * load.prefill_share) for width, gained in parts]
+        )
         low, high = model.bars[model.grade]
         possible = np.tile(np.isfinite(token), len(parts))
         return Group(
             target=item.chip, chips=wanted.chips, engine=wanted.engine, precision=wanted.precision, grade=model.grade,
             note=model.note,
-            low=low, high=high, prompt=steps.prompt,
+            low=low, high=high, prompt=question.step_factor * steps.prompt,
             output_tokens=load.output_tokens, placement=placement, draft=draft, drafter=name,
             batch=np.tile(batch, len(parts))[possible],
             drafts=np.repeat([width for width, _ in parts], len(batch))[possible].astype(float),

@@ -34,7 +34,8 @@ class SteadyLoad(msgspec.Struct, frozen=True, kw_only=True):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """`budgets` are seconds by the names of `specs.slo`, `floor` tokens a second of one user. `draft` may run apart from the
     target, `own_draft` on the target's chips (None: no drafts there). `without` are vendors, in lower case. `cap_dollars` an
-    hour and `cap_kilowatts` bound a whole plan, which is judged by `axis`, one of AXES."""
+    hour and `cap_kilowatts` bound a whole plan, which is judged by `axis`, one of AXES.
+    `step_factor` is what the target's steps and prompts are taken times, to see what an error of them changes."""
 
     model: str
     fleet: tuple[FleetChips, ...]
@@ -47,6 +48,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     cap_dollars: float | None = None
     cap_kilowatts: float | None = None
+    step_factor: float = 1.0
     axis: str = "kilowatt"
 
     def allowed(self, catalogue: Catalogue) -> tuple[FleetChips, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inlay.planner.report.compose import compose
 from inlay.planner.report.document import Chart, Report, Table, Trace, Vertex
 from inlay.planner.report.frontiers import MeasuredVertex
+from inlay.planner.report.measured import measured_vertices
 from inlay.planner.report.page import page
 from inlay.planner.report.picture import picture, rasterised
 from inlay.planner.report.sensitivity import Assumption, Swing, swing_table, swings
@@ -20,6 +21,7 @@ __all__ = [
     "Trace",
     "Vertex",
     "compose",
+    "measured_vertices",
     "page",
     "picture",
     "rasterised",
