@@ -30,9 +30,7 @@ POWER, PRICE = ", all-in", ", an hour"
 
 def assumptions(question: Question, plan: Plan, prices: PriceList) -> tuple[Assumption, ...]:
     """Those that decide between a recommended plan and others, on the axis that was asked for."""
-    found = [
-        Assumption(name=STEP, value=1.0, low=min(1.0, 1.0 / plan.high), high=max(1.0, 1.0 / plan.low), unit="of the predicted")
-    ]
+    found = [Assumption(name=STEP, value=1.0, low=min(1.0, 1.0 / plan.high), high=max(1.0, 1.0 / plan.low), unit="x")]
     for name, field in ACCEPTANCES.items():
         draft: DraftModel | None = getattr(question, field)
         if draft is not None:

@@ -23,9 +23,7 @@ def ownership_table(plan: Plan, prices: PriceList) -> Table:
     total = fleet.hour if not fleet.unpriced else None
     running = hourly_cost(price=0.0, kilowatts=fleet.kilowatts, terms=prices.terms)
     rows.append(("all", str(sum(plan.chips.values())), f"{fleet.kilowatts:.2f}", *_cells(total, 1, running)))
-    return Table(
-        title="Cost of ownership of the recommended plan (modelled)", head=HEAD, rows=tuple(rows), note=_note(plan, prices)
-    )
+    return Table(title="Cost of ownership (modelled)", head=HEAD, rows=tuple(rows), note=_note(plan, prices))
 
 
 def doubts_of(plan: Plan, prices: PriceList) -> tuple[str, ...]:
