@@ -59,6 +59,13 @@ def test_a_load_far_from_the_shapes_that_were_measured_is_extrapolated_and_says_
     assert model("h200", input_tokens=7373.0).grade == "calibrated"
 
 
+def test_a_chip_is_not_given_a_precision_that_it_has_no_arithmetic_for() -> None:
+    predictor, facts = Predictor.shipped(), read_facts("Llama-3.1-70B")
+    assert "fp4" not in CATALOGUE.sheet("mi300x").peaks
+    assert "fp4" not in {precision for _, precision in predictor.engines(facts, CATALOGUE.sheet("mi300x"))}
+    assert "fp4" in {precision for _, precision in predictor.engines(facts, CATALOGUE.sheet("b200"))}
+
+
 def test_wider_steps_and_prompts_beside_take_longer_and_a_cached_prompt_less() -> None:
     found = model()
     batch = np.array([1.0, 8.0, 64.0])

@@ -94,7 +94,9 @@ class Predictor:
         whole = [
             node
             for node in self.calibration.nodes
-            if len(node) == len(LEVELS) and VENDORS.get(node[0], sheet.vendor) == sheet.vendor
+            if len(node) == len(LEVELS)
+            and VENDORS.get(node[0], sheet.vendor) == sheet.vendor
+            and (node[5] == sheet.name or _computes(sheet, node[3]))
         ]
         chip, generation = sheet.name, sheet.generation or sheet.name
         for kept in (
@@ -110,7 +112,7 @@ class Predictor:
                 newest[key] = max(newest.get(key, ""), node[6], key=_date)
             if newest:
                 return tuple((_engine(name, version), precision) for (name, precision), version in newest.items())
-        return ((Engine(name="vllm"), "native"),)
+        return ((Engine(name="vllm"), "native"),)  # no point at all: the root of the tree answers
 
     def step_model(
         self,
@@ -138,6 +140,12 @@ class Predictor:
                 f"{engine.name}, asked are {load.prefill_share:.3g}"
             )
         return StepModel(wanted, self.calibration.coefficients(wanted), grade, self.bars, note)
+
+
+def _computes(sheet: DataSheet, precision: str) -> bool:
+    """Whether a chip has arithmetic of its own in a precision that another chip was measured in; checkpoints as published and
+    bf16 run anywhere."""
+    return precision in ("native", "bf16") or precision in sheet.peaks
 
 
 def _date(version: str) -> str:
