@@ -7,12 +7,12 @@ mode of the largest predicted gain is taken, and none where it is too small; it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from statistics import fmean
 from typing import NamedTuple
 
 from inlay.scheduler.sequence import Sequence
 from inlay.scheduler.speculating import Speculation
 from inlay.scheduler.state import RunnerState, State
-from inlay.specs.latency import corrected
 from inlay.specs.speculation import (
     AUTO,
     ENUMERATED,
@@ -20,6 +20,7 @@ from inlay.specs.speculation import (
     NGRAM,
     OFF,
     SYNCHRONOUS,
+    USUAL_HITS,
     WORTH_WHILE,
     Speeds,
     expected_tokens,
@@ -29,11 +30,12 @@ from inlay.specs.speculation import (
 ROUNDS = 4
 """How many verify steps a choice holds before it is made again."""
 PROBE_TOKENS = 64
-"""After so many tokens without drafts one verify step is tried with them."""
-LEARN = 0.2
-"""Weight of one verify step in how much longer than predicted they take."""
-OUTLIER = 3.0
-"""A step counts as at most so many times what such steps have taken so far: one long pause is not a lesson."""
+"""After so many tokens without drafts one verify step is tried with them; after twice as many each time it was in vain."""
+PROBE_DOUBLINGS = 5
+EXPECTED, FIRST = 0.5, 4.0
+"""Which share of drafts a pair is taken to accept before it has shown any, and how many drafts that counts for."""
+MOST = 12.0
+"""How many drafts that of the pair counts for at most in a sequence, which remembers some 20 of its own."""
 STAY = 1.05
 """Another choice must be this much better than the present one."""
 
@@ -48,19 +50,36 @@ class Choice(NamedTuple):
     seconds: float = 0.0
 
 
-def choose(state: State, sequence: Sequence, now: float, *, steps: int = 1) -> None:
-    """Set how the sequence speculates from now on, where that is left to the scheduler, from what its last steps took too."""
+class Rows(NamedTuple):
+    """Of one step: tokens of its `widest` row, and whether it was one of several `in_a_row` where its runner does that."""
+
+    widest: int
+    in_a_row: bool
+
+    def tell(self, speculation: Speculation) -> bool:
+        """Whether the step tells of the mode of this sequence: not where others held it up, with wider rows or by drafts."""
+        if speculation.mode == OFF:
+            return self.widest == 1 and self.in_a_row
+        return self.widest <= speculation.drafts + 1
+
+
+def choose(state: State, sequence: Sequence, now: float, *, steps: int = 1, rows: Rows | None = None) -> None:
+    """Set how the sequence speculates from now on, where that is left to the scheduler, from what its last steps took too,
+    of which the last had such `rows`."""
     speculation = sequence.speculation
     if speculation is None or speculation.asked != AUTO:
         return
     target = state.runners[sequence.decode]
-    if speculation.expected > 0.0 and speculation.began > 0.0:
-        factor = target.pace.get(speculation.mode, 1.0)
-        seen = min((now - speculation.began) / steps, OUTLIER * factor * speculation.expected)
-        target.pace[speculation.mode] = corrected(factor, predicted=speculation.expected, seen=seen, weight=LEARN)
+    if speculation.expected > 0.0 and speculation.began > 0.0 and (rows is None or rows.tell(speculation)):
+        seen = (now - speculation.began) / steps
+        target.pace.learn(speculation.mode, predicted=speculation.expected, seen=seen)
     speculation.began = now
     if target.facts.table is None:
         speculation.mode = _without_times(state, target, speculation)
+        return
+    beside = _beside(target, sequence)
+    if speculation.mode == AUTO and beside:
+        _join(sequence, beside[0])
         return
     speculation.since += 1
     if speculation.mode == OFF:
@@ -68,15 +87,48 @@ def choose(state: State, sequence: Sequence, now: float, *, steps: int = 1) -> N
             return
     elif speculation.since < ROUNDS and speculation.mode != AUTO:
         return
-    speculation.since = 0
-    best, before = best_choice(state, sequence, target, speculation), speculation.mode
-    _take(speculation, best, len(sequence.tokens), probing=before == OFF)
-    if speculation.mode != before:
-        speculation.began = 0.0  # the first step after a change still bears what the mode before it left behind
+    (best, most), before = best_choice(state, sequence, target, speculation), speculation.mode
+    target.pace.in_vain = min(target.pace.in_vain + (best.mode == OFF != before), PROBE_DOUBLINGS) if best.mode == OFF else 0
+    pause = PROBE_TOKENS * (1 + len(beside)) << target.pace.in_vain  # a probe holds up all that decode here
+    probing = before == best.mode == OFF
+    for item in (sequence, *beside):
+        _take(item, most if probing else best, pause=pause, probing=probing)
 
 
-def best_choice(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Choice:
-    """The choice of largest predicted gain; mode "off" with gain 1 where none is worth while."""
+def _beside(target: RunnerState, sequence: Sequence) -> list[Sequence]:
+    """Those that decode with a sequence and leave the choice to the scheduler too: a step takes as long as its widest row, and
+    waits for the slowest draft, so that one choice is made for all of them."""
+    return [
+        other
+        for members in target.decoding.values()
+        for other in members.values()
+        if other is not sequence and other.speculation is not None and other.speculation.asked == AUTO
+    ]
+
+
+def _join(sequence: Sequence, other: Sequence) -> None:
+    """Begin as one does that decodes already."""
+    own, theirs = sequence.speculation, other.speculation
+    if own is None or theirs is None:
+        return
+    own.mode, own.drafts = _able(own, theirs.mode, theirs.drafts)
+    own.since, own.expected = theirs.since, theirs.expected
+    own.best_mode, own.best_gain = theirs.best_mode, theirs.best_gain
+    own.probe_at = len(sequence.tokens) + max(0, theirs.probe_at - len(other.tokens))
+
+
+def _able(speculation: Speculation, mode: str, drafts: int) -> tuple[str, int]:
+    """The mode and draft length, or what comes nearest of what this sequence can do."""
+    if mode not in (OFF, NGRAM) and not speculation.slots:
+        mode = OFF
+    elif mode == ENUMERATED and len(speculation.slots) < 2:
+        mode = FREE
+    return mode, min(drafts, speculation.longest)
+
+
+def best_choice(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> tuple[Choice, Choice]:
+    """The choice of largest predicted gain, mode "off" with gain 1 where none is worth while; and the best one with drafts,
+    worth while or not."""
     present = None
     off, *others = _choices(state, sequence, target, speculation)
     best = max(others, key=lambda choice: choice.gain, default=off)
@@ -84,11 +136,11 @@ def best_choice(state: State, sequence: Sequence, target: RunnerState, speculati
     for choice in (off, *others):
         if (choice.mode, choice.drafts) == (speculation.mode, speculation.drafts):
             present = choice
-    if best.gain < WORTH_WHILE:
-        return off
+    if best.gain < WORTH_WHILE * (STAY if speculation.mode == OFF or speculation.probing else 1.0):
+        return off, best
     if present is not None and best.gain < present.gain * STAY:
-        return present
-    return best
+        return present, best
+    return best, best
 
 
 def _choices(state: State, sequence: Sequence, target: RunnerState, speculation: Speculation) -> Iterator[Choice]:
@@ -100,9 +152,9 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
     pace, plain = target.pace, _speeds(target, None, members, past, 0, rows=0)
     step = plain.plain + plain.plain_trip
     yield Choice(OFF, speculation.longest, 1.0, step)
-    turned_out = pace.get(OFF, 1.0)
+    turned_out = pace.of(OFF)
     if speculation.memory is not None:
-        acceptance = speculation.acceptance_of(NGRAM, target.acceptance)
+        acceptance = _acceptance(target, sequence, NGRAM, target)
         single = plain.plain + plain.round_trip  # a step without a guess is not one of several in a row either
         alone = step / single
         for drafts in range(1, speculation.longest + 1):
@@ -110,18 +162,27 @@ def _choices(state: State, sequence: Sequence, target: RunnerState, speculation:
             share = speculation.coverage
             found = alone + share * (gain(NGRAM, acceptance, drafts, speeds) - alone)
             seconds = single + share * (speeds.verify - speeds.plain)
-            yield Choice(NGRAM, drafts, found * turned_out / pace.get(NGRAM, 1.0), seconds)
+            yield Choice(NGRAM, drafts, found * turned_out / pace.of(NGRAM), seconds)
     if drafter is None or not drafter.alive or drafter.late:
         return
-    acceptance = speculation.acceptance_of(SYNCHRONOUS, drafter.acceptance)
+    acceptance = _acceptance(target, sequence, SYNCHRONOUS, drafter)
     hit = speculation.hits / speculation.outcomes if speculation.outcomes >= 4 else None
+    usual = drafter.hits.share(prior=USUAL_HITS, weight=FIRST)
     for mode in _modes(target, drafter, speculation):
         rows = members * (1 + (setup.breadth if mode == ENUMERATED else 0))
         for drafts in range(1, speculation.longest + 1):
             speeds = _speeds(target, drafter, members, past, drafts, rows=rows)
-            found = gain(mode, acceptance, drafts, speeds, hit=hit if mode == speculation.mode else None)
+            found = gain(mode, acceptance, drafts, speeds, hit=hit if hit is not None and mode == speculation.mode else usual)
             seconds = expected_tokens(acceptance, drafts) * step / found
-            yield Choice(mode, drafts, found * turned_out / pace.get(mode, 1.0), seconds)
+            yield Choice(mode, drafts, found * turned_out / pace.of(mode), seconds)
+
+
+def _acceptance(target: RunnerState, sequence: Sequence, mode: str, guesser: RunnerState) -> float:
+    """Of all that the choice is made for."""
+    prior = guesser.acceptance.share(prior=EXPECTED, weight=FIRST)
+    weight = min(MOST, FIRST + guesser.acceptance.judged)
+    members = [item.speculation for item in (sequence, *_beside(target, sequence))]
+    return fmean([item.acceptance_of(mode, prior, weight) for item in members if item is not None])
 
 
 def _modes(target: RunnerState, drafter: RunnerState, speculation: Speculation) -> Iterable[str]:
@@ -164,15 +225,18 @@ def _without_times(state: State, target: RunnerState, speculation: Speculation) 
     return FREE if state.runners[speculation.drafter].facts.device != target.facts.device else SYNCHRONOUS
 
 
-def _take(speculation: Speculation, choice: Choice, length: int, *, probing: bool) -> None:
-    if choice.mode == OFF:
-        if probing and speculation.tried is not None:  # one step with what was last tried, whatever is predicted
-            speculation.mode, speculation.drafts = speculation.tried
-            speculation.since, speculation.expected = ROUNDS - 1, 0.0
-            return
-        speculation.mode, speculation.probe_at = OFF, length + PROBE_TOKENS
-        speculation.expected = choice.seconds
+def _take(sequence: Sequence, choice: Choice, *, pause: int, probing: bool) -> None:
+    """Do as chosen; when `probing`, for one step."""
+    speculation = sequence.speculation
+    if speculation is None:
         return
-    speculation.mode, speculation.drafts = choice.mode, choice.drafts
-    speculation.expected = choice.seconds
-    speculation.tried = (choice.mode, choice.drafts)
+    before, speculation.since, speculation.expected = speculation.mode, 0, choice.seconds
+    speculation.probing = probing
+    if choice.mode == OFF:
+        speculation.mode, speculation.probe_at = OFF, len(sequence.tokens) + pause
+    else:
+        speculation.mode, speculation.drafts = _able(speculation, choice.mode, choice.drafts)
+    if probing:
+        speculation.since, speculation.expected = ROUNDS - 1, 0.0
+    if speculation.mode != before:
+        speculation.began = 0.0  # the first step after a change still bears what the mode before it left behind

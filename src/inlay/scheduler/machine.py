@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inlay.scheduler import admission, handoff, verifying
 from inlay.scheduler.batching import next_batch
+from inlay.scheduler.choosing import Rows
 from inlay.scheduler.drafting import DRAFT, draft_failed, drafted, end
 from inlay.scheduler.keeping import keep
 from inlay.scheduler.rounds import interrupt_if_changed
@@ -67,11 +68,12 @@ def _batch_done(state: State, runner: RunnerState, done: BatchDone, now: float) 
     if flight.phase == PREFILL and runner.paging is None:
         chunk_done(runner, done.ended - done.started, now)
     commands: list[Command] = []
+    rows = Rows(max((added for _, added in flight.rows.values()), default=1), flight.rounds > 1 or runner.facts.rounds == 1)
     for result in done.results:
         sequence = state.sequences.get(result.sequence)
         attempt, added = flight.rows[result.sequence]
         if sequence is not None and sequence.attempt == attempt and sequence.runner == runner.name:
-            _row_done(state, runner, sequence, added, result, commands, now)
+            _row_done(state, runner, sequence, added, rows, result, commands, now)
     return commands
 
 
@@ -80,6 +82,7 @@ def _row_done(
     runner: RunnerState,
     sequence: Sequence,
     added: int,
+    rows: Rows,
     result: RowResult,
     commands: list[Command],
     now: float,
@@ -99,7 +102,7 @@ def _row_done(
     if decoded and given:
         verifying.count(sequence, given)
     if sequence.speculation is not None and given:
-        commands += verifying.judged(state, sequence, given, now)
+        commands += verifying.judged(state, sequence, given, now, rows)
     if sequence.phase == PREFILL and sequence.computed >= sequence.goal():
         runner.prefilling.remove(sequence)
         commands += keep(state, sequence, runner)

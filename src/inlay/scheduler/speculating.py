@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from inlay.scheduler.acceptance import Acceptance
 from inlay.scheduler.ngram import Memory
 from inlay.specs.device import Proposal, SlotAddress
 from inlay.specs.speculation import NGRAM
 
 FORGET = 0.9
 """How much an older verdict counts at each new one."""
-PRIOR = 4.0
-"""How many judged tokens the pair's own acceptance counts for in a new sequence."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,11 +68,10 @@ class Speculation:
 
     `asked` is the mode that was asked for, `mode` the one that it is in; `drafter` is the draft runner (none where it drafts
     from its own text); `verifying` how many drafts the verify step under way was given, -1 where there is none. `verdicts` are
-    what was accepted and judged, older ones counting less, by who drafted; `hits` of `outcomes` verdicts found the next guess
-    made already. `since` counts verdicts since the last choice; without drafts the next one is made at `probe_at` tokens, with
-    what was last `tried`. One verify step was `expected` to take so many seconds, and the present one `began` then.
-    `coverage` is the share of steps for which its own text had a guess. `best_mode` promised most at the last choice,
-    `best_gain`, taken or not.
+    those of late, by who drafted; `hits` of `outcomes` verdicts found the next guess made already. `since` counts verdicts
+    since the last choice; without drafts the next one is made at `probe_at` tokens, and may be to be `probing` for one step.
+    One verify step was `expected` to take so many seconds, and the present one `began` then. `coverage` is the share of steps
+    for which its own text had a guess. `best_mode` promised most at the last choice, `best_gain`, taken or not.
     """
 
     asked: str
@@ -85,10 +83,10 @@ class Speculation:
     guesses: list[Guess] = field(default_factory=list)
     memory: Memory | None = None
     verifying: int = -1
-    verdicts: dict[bool, tuple[float, float]] = field(default_factory=dict)
+    verdicts: dict[bool, Acceptance] = field(default_factory=dict)
     since: int = 0
     probe_at: int = 0
-    tried: tuple[str, int] | None = None
+    probing: bool = False
     expected: float = 0.0
     began: float = 0.0
     coverage: float = 0.5
@@ -110,13 +108,12 @@ class Speculation:
 
     def judge(self, sent: int, accepted: int) -> None:
         """The verdict on `sent` drafts of the present mode."""
-        before = self.verdicts.get(self.mode == NGRAM, (0.0, 0.0))
-        self.verdicts[self.mode == NGRAM] = (FORGET * before[0] + accepted, FORGET * before[1] + min(sent, accepted + 1))
+        self.verdicts.setdefault(self.mode == NGRAM, Acceptance()).judge(sent, accepted, forget=FORGET)
 
-    def acceptance_of(self, mode: str, prior: float) -> float:
-        """Share of judged tokens that were accepted of what such a mode drafts; `prior` is what others have shown."""
-        accepted, judged = self.verdicts.get(mode == NGRAM, (0.0, 0.0))
-        return (PRIOR * prior + accepted) / (PRIOR + judged)
+    def acceptance_of(self, mode: str, prior: float, weight: float) -> float:
+        """Share of judged tokens that were accepted of what such a mode drafts; `prior` is what others have
+        shown, which counts for `weight` tokens."""
+        return self.verdicts.get(mode == NGRAM, Acceptance()).share(prior=prior, weight=weight)
 
     def idle_slot(self, length: int, hypothesis: list[int], *, taken: list[DraftSlot]) -> DraftSlot | None:
         """The slot that has most of these rows and no work, none of those that are taken."""

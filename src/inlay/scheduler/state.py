@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
+from inlay.scheduler.acceptance import Acceptance, Pace
 from inlay.scheduler.line import Line
 from inlay.scheduler.paging import PagePool
 from inlay.scheduler.prefix import PageIndex
@@ -41,10 +42,10 @@ class RunnerState:
     """One runner: who is on it, what it works on, and whose turn is next. `paging` are the pages of a paged one.
 
     `drafting` are the sequences that it drafts for; `late` a draft runner that a verify step has waited for in vain;
-    `held_until` when a runner that waits for drafts goes on without them; `acceptance` what sequences to come may expect of
-    a draft runner's guesses, or on other runners of guesses from their own text; `pace` by mode how much longer verify steps
-    took than predicted; `changes` how often a sequence came, began to decode or went; `next_chunk` when a prompt may have
-    its turn again while others decode.
+    `held_until` when a runner that waits for drafts goes on without them; `acceptance` of a draft runner's guesses, or on
+    other runners of guesses from their own text; `coverage` of steps for which the own text had a guess; `hits` of outcomes
+    that were drafted ahead; `pace` of verify steps by mode; `changes` how often a sequence came, began
+    to decode or went; `next_chunk` when a prompt may have its turn again while others decode.
     """
 
     facts: RunnerFacts
@@ -59,8 +60,10 @@ class RunnerState:
     drafting: dict[int, Sequence] = field(default_factory=dict)
     late: bool = False
     held_until: float | None = None
-    acceptance: float = 0.5
-    pace: dict[str, float] = field(default_factory=dict)
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    coverage: Acceptance = field(default_factory=Acceptance)
+    hits: Acceptance = field(default_factory=Acceptance)
+    pace: Pace = field(default_factory=Pace)
     last_phase: str = "decode"
     last_capacity: int = 0
     window: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inlay.scheduler.choosing import choose
+from inlay.scheduler.choosing import Rows, choose
 from inlay.scheduler.drafting import end, interrupt_if_moot
 from inlay.scheduler.ngram import Memory
 from inlay.scheduler.sequence import Sequence
@@ -13,8 +13,11 @@ from inlay.specs.device import Proposal
 from inlay.specs.schedule import Command, Wake
 from inlay.specs.speculation import AUTO, ENUMERATED, FREE, NGRAM, OFF, SYNCHRONOUS
 
-SETTLE = 0.05
-"""Weight of one verdict in what sequences to come may expect."""
+REMEMBER = 0.98
+"""What older verdicts of a pair still count at each new one."""
+
+COVERED = 8.0
+"""How many steps a guess is taken to be had for half of the time, before any have shown it."""
 
 
 def begin(state: State, sequence: Sequence, now: float) -> None:
@@ -37,6 +40,7 @@ def begin(state: State, sequence: Sequence, now: float) -> None:
     sequence.speculation = speculation = Speculation(asked=mode, mode=mode, drafts=drafts, longest=drafts, slots=slots)
     if mode in (NGRAM, AUTO):
         speculation.memory = Memory()
+        speculation.coverage = state.runners[sequence.decode].coverage.share(prior=0.5, weight=COVERED)
     if drafter is not None and slots:
         speculation.drafter = drafter.name
         drafter.drafting[sequence.number] = sequence
@@ -140,8 +144,8 @@ def take_drafts(state: State, sequence: Sequence, capacity: int) -> tuple[list[i
     return drafts, proposals
 
 
-def judged(state: State, sequence: Sequence, sampled: int, now: float) -> list[Command]:
-    """A verify step has given so many tokens, which the sequence has taken in already."""
+def judged(state: State, sequence: Sequence, sampled: int, now: float, rows: Rows) -> list[Command]:
+    """A verify step of such rows has given the sequence so many tokens, which it has taken in already."""
     speculation = sequence.speculation
     if speculation is None:
         return []
@@ -149,6 +153,7 @@ def judged(state: State, sequence: Sequence, sampled: int, now: float) -> list[C
     settled = speculation.mode
     if settled == NGRAM:
         speculation.coverage = FORGET * speculation.coverage + (1.0 - FORGET) * (sent > 0)
+        state.runners[sequence.decode].coverage.judge(1, int(sent > 0), forget=REMEMBER)
     speculation.follow(sequence.tokens)
     if sent > 0:
         accepted = sampled - 1
@@ -157,11 +162,14 @@ def judged(state: State, sequence: Sequence, sampled: int, now: float) -> list[C
             guesser = state.runners[sequence.decode]
         else:
             guesser = state.runners[speculation.drafter]
-        guesser.acceptance += SETTLE * (accepted / min(sent, accepted + 1) - guesser.acceptance)
+        guesser.acceptance.judge(sent, accepted, forget=REMEMBER)
     if settled in (FREE, ENUMERATED) and sent >= 0:
         speculation.outcomes = 0.95 * speculation.outcomes + 1.0
-        speculation.hits = 0.95 * speculation.hits + (speculation.best(sequence.tokens) is not None)
-    choose(state, sequence, now, steps=sampled if settled == OFF else 1)
+        hit = speculation.best(sequence.tokens) is not None
+        speculation.hits = 0.95 * speculation.hits + hit
+        if settled == ENUMERATED and speculation.drafter is not None:
+            state.runners[speculation.drafter].hits.judge(1, int(hit), forget=REMEMBER)
+    choose(state, sequence, now, steps=sampled if settled == OFF else 1, rows=rows)
     if speculation.mode != settled:
         state.runners[sequence.decode].changes += 1
     if speculation.drafter is None:

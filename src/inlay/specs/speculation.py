@@ -18,6 +18,10 @@ RULES = (COUPLED, REJECTION)
 WORTH_WHILE = 1.05
 """Speculation is off where the predicted gain over plain decoding is less."""
 
+USUAL_HITS = 0.85
+"""Of outcomes of a verify step, the share that is drafted ahead in mode "enumerated", before any have shown it: that of a cache
+which always holds the right correction but for one in seven."""
+
 
 class SpeculationSetup(msgspec.Struct, frozen=True, kw_only=True):
     """What a deployment wants. `mode` "auto" chooses among the others; `drafts` is the longest guess; `breadth` how many
@@ -70,7 +74,7 @@ def gain(mode: str, acceptance: float, drafts: int, speeds: Speeds, *, hit: floa
         ahead = acceptance ** (drafts + 1)
         return tau * plain / _overlapped(speeds, ahead, drafting + speeds.draft, drafting)
     if mode == ENUMERATED:
-        return tau * plain / _overlapped(speeds, 0.85 if hit is None else hit, drafting + speeds.draft, drafting)
+        return tau * plain / _overlapped(speeds, USUAL_HITS if hit is None else hit, drafting + speeds.draft, drafting)
     raise ValueError(f"mode is {mode!r}, expected one of {MODES[1:]}")
 
 

@@ -159,3 +159,14 @@ def test_a_table_is_fitted_to_what_was_measured_and_corrected_by_what_is_seen() 
         factor = corrected(factor, predicted=0.01, seen=0.02)
     assert factor == pytest.approx(2.0, rel=0.01)
     assert corrected(1.0, predicted=0.0, seen=1.0) == 1.0
+
+
+def test_sequences_that_decode_together_draft_together() -> None:
+    """Each sequence judges by the acceptance of all: a step takes as long as its widest row, so one alone had better not."""
+    it = world(agreement=0.6, draft=0.0005, per_token=0.0006)
+    for number in range(4):
+        it.request((1, 2, 3 + number), max_tokens=300)
+    it.run()
+    batches = [batch for batch in it.batches if batch.phase == "decode" and len(batch.rows) == 4]
+    mixed = [batch for batch in batches if 0 < sum(row.drafts > 0 for row in batch.rows) < 3]
+    assert len(batches) > 50 and len(mixed) < len(batches) / 4
