@@ -83,11 +83,11 @@ class Choice:
             stopped = self._stops.stopped
             self._end("length" if self._is_mute else "stop" if stopped else reason, read, None)
 
-    def failed(self, status: int, code: str, message: str) -> None:
+    def failed(self, status: int, code: str, message: str, hint: str = "") -> None:
         """See Listener."""
         if self.finish_reason is None:
             self.finish_reason = "error"
-            self._call.fail(status, code, message)
+            self._call.fail(status, code, message, hint)
 
     def _text(self, token: int) -> str:
         spelled = self._spelled.get(token)
@@ -243,9 +243,9 @@ class Call:
         )
         self.ended = True
 
-    def fail(self, status: int, code: str, message: str) -> None:
+    def fail(self, status: int, code: str, message: str, hint: str = "") -> None:
         """One failed choice fails the call; the others are cancelled."""
-        self.reply(Failed(call=self.message.call, status=status, code=code, message=message))
+        self.reply(Failed(call=self.message.call, status=status, code=code, message=message, hint=hint or None))
         self.abandon()
 
     def abandon(self) -> None:

@@ -36,7 +36,7 @@ class Listener(Protocol):
     def finished(self, reason: str, drafted: Drafted | None) -> None:
         """It ended: "stop", "length" or "cancelled"; and how it speculated."""
 
-    def failed(self, status: int, code: str, message: str) -> None:
+    def failed(self, status: int, code: str, message: str, hint: str = "") -> None:
         """It cannot go on."""
 
 
@@ -106,9 +106,9 @@ class EngineLoop:
             case Finish(sequence=number, reason=reason, drafted=drafted) if number in self._listeners:
                 self.guidance.forget(number)
                 self._listeners.pop(number).finished(reason, drafted)
-            case Fail(sequence=number, status=status, code=code, message=message) if number in self._listeners:
+            case Fail(sequence=number) if number in self._listeners:
                 self.guidance.forget(number)
-                self._listeners.pop(number).failed(status, code, message)
+                self._listeners.pop(number).failed(command.status, command.code, command.message, command.hint)
             case Wake(at=at) if self._wake is not None:
                 self._wake(self, at)
             case _:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inlay.engine.quarantine import QUARANTINED
 from inlay.specs.choice import Drafted
 from inlay.specs.device import (
     AbortTransfer,
@@ -19,6 +18,7 @@ from inlay.specs.device import (
     Ready,
     Submit,
 )
+from inlay.specs.kv import QUARANTINED
 from inlay.specs.schedule import Answered, Arrived, Command, Emit, Event, Fail, Finish, Placed, Preempted, Recompute, Send
 from inlay.specs.speculation import NGRAM
 from inlay.telemetry import EngineMeters

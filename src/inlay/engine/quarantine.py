@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 
 from inlay.errors import TransferError
+from inlay.specs.kv import QUARANTINED
 
 INTEGRITY = frozenset({"checksum", "digest", "generation", "order", "size", "truncated"})
 """Causes that say that bytes are not what they were, or not whose."""
-QUARANTINED = "quarantined"
 FAILURES = 3
 SECONDS = 600.0
 

@@ -81,31 +81,32 @@ def _lowest_held(state: State) -> float:
 
 
 def _refusal(state: State, request: SequenceRequest) -> Fail | None:
-    length, number = len(request.prompt), request.sequence
+    length, number, context = len(request.prompt), request.sequence, state.setup.context
     if length == 0:
-        return Fail(number, 400, "empty_prompt", "the prompt has 0 tokens, expected at least 1")
-    if length >= state.setup.context:
-        message = (
-            f"the prompt has {length} tokens, expected at most {state.setup.context - 1}: the context is {state.setup.context}"
-        )
-        return Fail(number, 400, "context_length_exceeded", message)
+        message = "the prompt has 0 tokens, expected at least 1"
+        return Fail(number, 400, "empty_prompt", message, "give a prompt with text, or one token id")
+    if length >= context:
+        message = f"the prompt has {length} tokens, expected at most {context - 1}: the context is {context}"
+        return Fail(number, 400, "context_length_exceeded", message, "shorten it, or serve with a larger --context")
     if request.speculation not in MODES:
-        return Fail(number, 400, "unknown_mode", f"speculation is {request.speculation!r}, expected one of {', '.join(MODES)}")
+        message = f"speculation is {request.speculation!r}, expected one of {', '.join(MODES)}"
+        return Fail(number, 400, "unknown_mode", message, "leave it out to have it chosen")
     for name, role in ((request.prefill, "prefill"), (request.decode, "decode"), (request.draft, "draft")):
         if name is not None and (name not in state.runners or role not in state.runners[name].facts.roles):
-            known = ", ".join(runner for runner, item in state.runners.items() if role in item.facts.roles)
-            return Fail(number, 400, "unknown_place", f"{role} place is {name!r}, expected one of: {known}")
+            known = ", ".join(runner for runner, item in state.runners.items() if role in item.facts.roles) or "none"
+            message = f"{role} place is {name!r}, expected one of: {known}"
+            return Fail(number, 400, "unknown_place", message, "leave it out to have it chosen")
     if len(state.waiting) >= state.setup.waiting_limit:
-        return Fail(
-            number, 503, "queue_full", f"{len(state.waiting)} requests wait already, the limit is {state.setup.waiting_limit}"
-        )
+        message = f"{len(state.waiting)} requests wait already, the limit is {state.setup.waiting_limit}"
+        return Fail(number, 503, "queue_full", message, "try again later, or serve with more places or slots")
     return _unavailable(state, request)
 
 
 def _unavailable(state: State, request: SequenceRequest) -> Fail | None:
     for role, name in (("prefill", request.prefill), ("decode", request.decode)):
         if not any(item.alive for item in _candidates(state, role, name)):
-            return Fail(request.sequence, 503, "no_runner", f"no living runner has the role {role}")
+            message = f"no living runner has the role {role}" + (f" at {name}" if name else "")
+            return Fail(request.sequence, 503, "no_runner", message, "its device was lost: see the log, then start it again")
     return None
 
 

@@ -8,8 +8,11 @@ from inlay.scheduler.prefix import name_of
 from inlay.scheduler.sequence import DECODE, HANDOFF, PREFILL, Sequence
 from inlay.scheduler.state import State
 from inlay.specs.device import AbortTransfer, ExpectTransfer, OpenTransfer, TransferBinding
-from inlay.specs.kv import PAGE
+from inlay.specs.kv import PAGE, QUARANTINED
 from inlay.specs.schedule import Command, Recompute, Send
+
+SHUNNED_SECONDS = 600.0
+"""How long no hand-off is tried from a source that its destination has put into quarantine: as long as that holds."""
 
 
 def open_handoff(state: State, sequence: Sequence, now: float, *, start: int = 0) -> list[Command]:
@@ -78,10 +81,21 @@ def close_handoff(state: State, sequence: Sequence, reason: str) -> list[Command
     return [Send(end, AbortTransfer(transfer=transfer, reason=reason)) for end in ends if state.runners[end].alive]
 
 
-def kv_failed(state: State, transfer: int, cause: str) -> list[Command]:
-    """On any doubt the destination computes the prompt itself; nothing that came over is used."""
+def kv_failed(state: State, transfer: int, cause: str, now: float) -> list[Command]:
+    """On any doubt the destination computes the prompt itself; nothing that came over is used. Where it takes nothing of that
+    source any more, no way between the two is chosen for a while."""
     sequence = _sequence_of(state, transfer)
-    return [] if sequence is None or sequence.arrived else recompute(state, sequence, cause)
+    if sequence is None or sequence.arrived:
+        return []
+    if cause == QUARANTINED:
+        state.shunned[sequence.prefill, sequence.decode] = now + SHUNNED_SECONDS
+    return recompute(state, sequence, cause)
+
+
+def forgive(state: State, now: float) -> None:
+    """Try hand-offs again between runners whose time is over."""
+    for pair in [pair for pair, until in state.shunned.items() if until <= now]:
+        del state.shunned[pair]
 
 
 def recompute(state: State, sequence: Sequence, cause: str) -> list[Command]:

@@ -19,6 +19,8 @@ from inlay.specs.schedule import Answered, Arrived, Cancelled, Command, Emit, Ev
 
 def step(state: State, event: Event, now: float) -> list[Command]:
     """Take one event in and return what must be done about it, in order. `now` is in monotonic seconds."""
+    if state.shunned:
+        handoff.forgive(state, now)
     commands = _take(state, event, now)
     if state.admissible:
         commands += admission.admit(state, now)
@@ -48,7 +50,7 @@ def _take(state: State, event: Event, now: float) -> list[Command]:
             handoff.kv_arrived(state, transfer, tokens)
             return []
         case Answered(message=KvFailed(transfer=transfer, cause=cause)):
-            return handoff.kv_failed(state, transfer, cause)
+            return handoff.kv_failed(state, transfer, cause, now)
         case Lost(runner=runner, reason=reason):
             return _lost(state, state.runners[runner], reason)
         case Cancelled(sequence=number):
@@ -136,7 +138,7 @@ def _batch_failed(state: State, runner: RunnerState, failed: BatchFailed) -> lis
         sequence = state.sequences.get(number)
         if sequence is not None and sequence.attempt == attempt:
             message = f"{runner.name}: {failed.message}"
-            commands += _end(state, sequence, Fail(number, 500, failed.code, message))
+            commands += _end(state, sequence, Fail(number, 500, failed.code, message, "see the log of that device"))
     return commands
 
 
@@ -156,7 +158,9 @@ def _lost(state: State, runner: RunnerState, reason: str) -> list[Command]:
             continue
         if sequence.decode == name:
             message = f"{name} was lost: {reason}"
-            commands += _end(state, sequence, Fail(sequence.number, 503, "device_lost", message))
+            commands += _end(
+                state, sequence, Fail(sequence.number, 503, "device_lost", message, "send it again: others may serve it")
+            )
         else:
             commands += handoff.recompute(state, sequence, "source_lost")
     return commands

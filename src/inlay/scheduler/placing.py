@@ -9,7 +9,7 @@ Without measured times the runner with the shortest queue computes the prompt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from typing import NamedTuple
 
@@ -47,7 +47,8 @@ class Way(NamedTuple):
 
 
 def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], decoders: Items[RunnerState]) -> Way | None:
-    """The cheapest way over runners that may be used; None where none has room."""
+    """The cheapest way over runners that may be used; None where none has room. A hand-off between two of which one takes
+    nothing of the other now is chosen only where the request leaves nothing else."""
     request, rows = sequence.request, len(sequence.tokens)
     roomy = [item for item in decoders if has_room(state, sequence, item, rows + 1)]
     if not roomy:
@@ -56,18 +57,23 @@ def choose_way(state: State, sequence: Sequence, prefills: Items[RunnerState], d
         decode = max(roomy, key=lambda item: (item.name == sequence.decode, item.facts.slots - len(item.holders)))
         return Way(decode, decode)
     if all(item.facts.table is not None for item in (*prefills, *roomy)):
-        return _best(_ways(state, sequence, prefills, roomy))
+        ways = list(_ways(state, sequence, prefills, roomy))
+        return _best([way for way in ways if not _is_shunned(state, way.prefill, way.decode)]) or _best(ways)
     decode = max(roomy, key=lambda item: item.facts.slots - len(item.holders))
     able = [item for item in prefills if item is decode or has_room(state, sequence, item, rows)]
     if not able:
         return None
-    prefill = min(able, key=lambda item: (len(item.prefilling), item is not decode))
+    prefill = min(able, key=lambda item: (_is_shunned(state, item, decode), len(item.prefilling), item is not decode))
     if request.max_tokens == 1 and request.decode is None and has_room(state, sequence, prefill, rows + 1):
         decode = prefill  # one token only: nothing to hand off
     return Way(prefill, decode)
 
 
-def _best(ways: Iterator[Way]) -> Way | None:
+def _is_shunned(state: State, prefill: RunnerState, decode: RunnerState) -> bool:
+    return (prefill.name, decode.name) in state.shunned
+
+
+def _best(ways: Iterable[Way]) -> Way | None:
     """The cheapest of all, with the cheapest of each kind."""
     kinds: dict[str, Way] = {}
     for way in ways:

@@ -132,7 +132,7 @@ class State:
     """Everything the scheduler knows. Built from the facts of the runners; nothing in it comes from a clock.
 
     `admissible` is set whenever something has changed that may let a waiting sequence in; `answers` is how many tokens
-    answers had, the later ones counting more.
+    answers had, the later ones counting more; `shunned` until when no hand-off is tried from a runner to another.
     """
 
     setup: SchedulerSetup
@@ -146,6 +146,7 @@ class State:
     admissible: bool = False
     answers: float = EXPECTED_ANSWER
     handoffs: dict[int, int] = field(default_factory=dict)
+    shunned: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def answered(self, tokens: int) -> None:
         """An answer has ended with so many."""

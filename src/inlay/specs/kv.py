@@ -19,6 +19,8 @@ PAGE = 16
 """Tokens of one page of a kept prefix, and of a page in the name of what a hand-off carries."""
 KV_DTYPES = ("float32", "bfloat16", "float16", "int8")
 """What travels. int8 is followed, page by page, by one float32 scale for each head."""
+QUARANTINED = "quarantined"
+"""Why a transfer failed: its destination takes nothing of that source any more."""
 STORED = "stored"
 """The dtype of the pool that a page comes from."""
 

@@ -169,12 +169,13 @@ class Finish(msgspec.Struct, frozen=True, tag="finish"):
 
 
 class Fail(msgspec.Struct, frozen=True, tag="fail"):
-    """A sequence cannot go on; `status` is the HTTP status that says so."""
+    """A sequence cannot go on; `status` is the HTTP status that says so, `hint` what to do about it."""
 
     sequence: int
     status: int
     code: str
     message: str
+    hint: str = ""
 
 
 class Recompute(msgspec.Struct, frozen=True, tag="recompute"):

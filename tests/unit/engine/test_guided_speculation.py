@@ -94,7 +94,7 @@ class Ear:
     def finished(self, reason: str, drafted: Drafted | None) -> None:
         self.end = reason
 
-    def failed(self, status: int, code: str, message: str) -> None:
+    def failed(self, status: int, code: str, message: str, hint: str = "") -> None:
         raise AssertionError(message)
 
 

@@ -93,6 +93,7 @@ class World:
     state: State
     random: random.Random
     kv_fault_share: float = 0.0
+    kv_fault: str = "checksum"
     now: float = 0.0
     slots: dict[tuple[str, SlotAddress], list[int]] = field(default_factory=dict)
     inbox: dict[str, list[object]] = field(default_factory=dict)
@@ -321,7 +322,7 @@ class World:
             return
         runner, number = expected.binding.destination, expected.binding.sequence
         if self.random.random() < self.kv_fault_share:
-            failed = KvFailed(transfer=transfer, sequence=number, cause="checksum", message="planted")
+            failed = KvFailed(transfer=transfer, sequence=number, cause=self.kv_fault, message="planted")
             self.answer(runner, failed)
             return
         start, end = expected.binding.start, expected.binding.tokens

@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from scheduler_world import World, answer
 
 from inlay.scheduler import new_state
+from inlay.scheduler.handoff import SHUNNED_SECONDS
 from inlay.scheduler.placing import Way, choose_way
 from inlay.scheduler.sequence import new_sequence
+from inlay.specs.kv import QUARANTINED
 from inlay.specs.latency import LatencyTable
 from inlay.specs.sampling import Sampling
 from inlay.specs.schedule import RunnerFacts, SchedulerSetup, SequenceRequest
@@ -209,3 +211,27 @@ def test_a_choice_says_what_was_weighed_and_the_chosen_one_first() -> None:
     assert all(item.seconds > 0 for item in placed.weighed)
     it.request(PROMPT, max_tokens=5, prefill="d")
     assert it.placed[2].asked and {item.way for item in it.placed[2].weighed} == {"whole"}
+
+
+def test_no_hand_off_is_tried_from_a_source_in_quarantine_until_its_time_is_over() -> None:
+    it = world(facts("p", "prefill", per_token=0.0001, slots=9), facts("d", "prefill", "decode", per_token=0.01, slots=9))
+    it.kv_fault_share, it.kv_fault = 1.0, QUARANTINED
+    first = it.request(PROMPT, max_tokens=5)
+    it.run()
+    second = it.request(PROMPT[::-1], max_tokens=5)
+    assert (it.placed[1].way, it.placed[2].way) == ("split", "whole")
+    it.run()
+    assert it.tokens[first.sequence] == answer(PROMPT, 5) and it.tokens[second.sequence] == answer(PROMPT[::-1], 5)
+    it.now += SHUNNED_SECONDS
+    it.request(PROMPT[1:], max_tokens=5)
+    assert it.placed[3].way == "split"
+
+
+def test_a_request_that_leaves_no_other_way_is_handed_off_from_a_source_in_quarantine() -> None:
+    it = world(facts("p", "prefill", per_token=0.0001, slots=9), facts("d", "prefill", "decode", per_token=0.01, slots=9))
+    it.kv_fault_share, it.kv_fault = 1.0, QUARANTINED
+    it.request(PROMPT, max_tokens=5)
+    it.run()
+    again = it.request(PROMPT[::-1], max_tokens=5, prefill="p", decode="d")
+    it.run()
+    assert it.placed[2].way == "split" and it.tokens[again.sequence] == answer(PROMPT[::-1], 5)
