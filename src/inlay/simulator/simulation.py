@@ -69,7 +69,8 @@ class SimulationSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that will come at a time, in virtual seconds."""
+    """A request that will come at a time, in virtual seconds. `runner` is the one that must serve it; None leaves the choice to
+    the scheduler."""
 
     at: float
     prompt: tuple[int, ...]
@@ -77,6 +78,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     session: int = -1
     tenant: str = ""
     priority: int = 0
+    runner: str | None = None
 
 
 class Source(Protocol):
@@ -283,6 +285,8 @@ class Simulation:
             max_tokens=planned.max_tokens,
             sampling=GREEDY,
             entropy=bytes(16),
+            prefill=planned.runner,
+            decode=planned.runner,
             tenant=planned.tenant,
             priority=planned.priority,
             speculation=AUTO if self.setup.acceptance is not None and self.state.drafters else OFF,

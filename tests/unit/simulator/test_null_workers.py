@@ -57,7 +57,11 @@ class NullWorker:
 
     def seconds(self, batch: Submit) -> float:
         assert self.facts.table is not None
-        return self.facts.table.seconds(batch=batch.count, width=batch.width, past=batch.capacity)
+        if not self.facts.paged:
+            return self.facts.table.seconds(batch=batch.count, width=batch.width, past=batch.capacity)
+        tokens, past = sum(len(row.tokens) for row in batch.rows), sum(row.past_length for row in batch.rows)
+        table = self.facts.table  # rows of any width and past together: each counts with its own
+        return table.fixed + table.per_row * len(batch.rows) + table.per_token * tokens + table.per_past * past
 
     def end(self, now: float) -> BatchDone | None:
         batch = self.flight
@@ -138,11 +142,19 @@ def _request(number: int, planned: Planned) -> SequenceRequest:
     )
 
 
-@pytest.mark.parametrize(
-    "given",
-    [setup(), setup(facts(rounds=16)), setup(facts(rounds=16, rooms=(6, 4, 2))), setup(facts("a", rounds=16, slots=4))],
-    ids=["steps", "rounds", "scarce", "few"],
-)
+PAGED = {"paged": True, "page": 16, "capacities": (1024,)}
+SETUPS = {
+    "steps": setup(),
+    "rounds": setup(facts(rounds=16)),
+    "scarce": setup(facts(rounds=16, rooms=(6, 4, 2))),
+    "few": setup(facts("a", rounds=16, slots=4)),
+    "paged": setup(facts(**PAGED, pages=400)),
+    "paged, rounds": setup(facts(**PAGED, pages=400, rounds=16)),
+    "paged, scarce": setup(facts(**PAGED, pages=70, rounds=16)),
+}
+
+
+@pytest.mark.parametrize("given", SETUPS.values(), ids=list(SETUPS))
 def test_null_workers_are_sent_the_batches_of_the_simulator(given) -> None:
     simulated: list[tuple[float, str, Submit]] = []
 
@@ -157,10 +169,11 @@ def test_null_workers_are_sent_the_batches_of_the_simulator(given) -> None:
     assert [item[0] for item in simulated] == pytest.approx([item[0] for item in real])
 
 
-def test_the_event_log_of_a_simulation_replays_and_a_changed_one_does_not() -> None:
-    given = setup(facts(rounds=16, rooms=(6, 4, 2)))
+@pytest.mark.parametrize("kind", [{"rooms": (6, 4, 2)}, {**PAGED, "pages": 70}], ids=["slots", "paged"])
+def test_the_event_log_of_a_simulation_replays_and_a_changed_one_does_not(kind) -> None:
+    given = setup(facts(rounds=16, **kind))
     entries: list[LogEntry] = []
     run(given, WORKLOAD, fast=False, observer=lambda event, commands, now: entries.append(LogEntry(now, event, list(commands))))
     assert first_difference(Journal(given.scheduler, entries)) is None
-    fewer = msgspec.structs.replace(given.scheduler, facts=(facts(rounds=8, rooms=(6, 4, 2)),))
+    fewer = msgspec.structs.replace(given.scheduler, facts=(facts(rounds=8, **kind),))
     assert first_difference(Journal(fewer, entries)) is not None
