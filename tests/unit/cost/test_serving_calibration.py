@@ -9,6 +9,7 @@ import pytest
 
 from inlay.cost.serving import IDEAL, Configuration, Engine, Load, calibrate, decode_terms, read_points, scaled_to
 from inlay.cost.serving.fitting import fit
+from inlay.cost.serving.shipped import measured_points
 from inlay.cost.serving.terms import LEAST, MOST, OVERHEADS
 from inlay.errors import InputError
 from inlay.hardware.catalogue import read_catalogue
@@ -100,6 +101,25 @@ def test_a_file_of_points_is_read_and_what_is_left_out_is_counted(tmp_path: Path
     file.write_text("model,hw\n")
     with pytest.raises(InputError, match="has no column 'concurrency'"):
         read_points(file, read_catalogue())
+
+
+def test_a_row_that_no_such_chips_could_have_run_is_left_out_and_the_same_row_at_a_possible_load_is_kept(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text(
+        "source,model,hw,n_chips,precision,isl,osl,concurrency,tok_s_per_user,framework,tp\n"
+        "theirs,Qwen3-32B,b200,2,fp4,15000,500,416,73.23,trtllm 1.3.0rc5,2\n"
+        "theirs,Qwen3-32B,b200,2,fp4,15000,500,16,73.23,trtllm 1.3.0rc5,2\n"
+    )
+    found = read_points(file, read_catalogue())
+    assert [point.wanted.load.concurrency for point in found.points] == [16]
+    assert [reason.startswith("faster than its chips can be") for reason in found.left_out] == [True]
+
+
+def test_of_the_shipped_points_only_three_are_beyond_their_chips() -> None:
+    left_out = measured_points(read_catalogue()).left_out
+    assert [count for reason, count in left_out.items() if reason.startswith("faster than its chips")] == [3]
 
 
 def test_parallel_degrees_that_do_not_divide_are_refused() -> None:

@@ -75,6 +75,14 @@ def decode_terms(wanted: Configuration, *, width: int = 1, prefill_share: float 
     return _terms(wanted, decode, prompt, share, sequences=load.concurrency, overheads=1.0)
 
 
+def least_step(wanted: Configuration) -> float:
+    """Seconds below which no step in the steady state can be by the data sheet: the slower of all memory reads and all
+    products, perfectly overlapped, without overheads or links."""
+    seconds = dict(zip((term[0] for term in TERMS), decode_terms(wanted), strict=True))
+    memory = seconds["weights"] + seconds["kv"]
+    return float(max(memory, seconds["expert products"] + seconds["other products"]))
+
+
 def prompt_terms(wanted: Configuration, *, cached: int = 0) -> np.ndarray:
     """One prompt alone, of which `cached` tokens before those of the load need no computing."""
     new = max(1, round(wanted.load.input_tokens))
