@@ -80,7 +80,7 @@ def best_mix(instances: Sequence[Instance], limits: Limits, *, output_tokens: fl
             f"a mix of {len(instances)} instances with {output_tokens:g} output tokens, expected one and 1 at least",
             hint="give chips that hold the model, and a load with output",
         )
-    solver = highspy.Highs()
+    solver = _Silent()
     for option, value in (("output_flag", False), ("time_limit", seconds), ("mip_rel_gap", GAP)):
         solver.setOptionValue(option, value)
     counts = [solver.addIntegral(lb=0, ub=_most(item, limits)) for item in instances]
@@ -113,3 +113,11 @@ def _most(item: Instance, limits: Limits) -> int:
     if limits.dollars is not None and item.dollars is None:
         return 0
     return min((limits.chips.get(chip, 0) // count for chip, count in item.chips.items()), default=0)
+
+
+class _Silent(highspy.Highs):  # type: ignore[misc]  # it brings no types
+    """As highspy's own, which greets on standard output when it is made."""
+
+    def enableCallbacks(self) -> None:  # overrides: the constructor calls it before it greets
+        self.setOptionValue("output_flag", False)
+        super().enableCallbacks()
