@@ -161,7 +161,10 @@ def _engines(
         )  # fmt: skip
         key = (sheet.name, chips, engine, precision, question.load)
         found.append(known.setdefault(key, Steps(model, question.load)))
-    return [steps for steps in found if steps.model.grade == "calibrated"] or found
+    trusted = [steps for steps in found if steps.model.grade == "calibrated"]
+    for key in [key for key in known if key[:2] == (sheet.name, chips) and trusted and known[key] not in trusted]:
+        del known[key]  # nor may a split be made of them
+    return trusted or found
 
 
 def _counts(count: int, sheet: DataSheet) -> Iterator[int]:
