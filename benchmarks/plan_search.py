@@ -63,10 +63,10 @@ def main() -> None:
         ],
     ]
     text = (
-        f"gpt-oss-120b, 8K/1K, floor of 100 tokens/s per user, {CHIPS}. Seconds are measured on this machine, tokens a second\n"
-        "modelled. Kinds are taken from what the search has seen, without drafts; prompts are computed without a queue, so that\n"
-        "tokens a second are a ceiling: they show that the programme is exact, not what such chips would deliver.\n\n"
-        + table(["what", "size", "seconds", "result"], rows)
+        f"gpt-oss-120b, 8K/1K, floor of 100 tokens/s per user, {CHIPS}.\n"
+        "Seconds are measured on this machine, tokens a second modelled. Kinds are taken from what the search has\n"
+        "seen, without drafts; prompts are computed without a queue, so that tokens a second are a ceiling: they show that\n"
+        "the programme is exact, not what such chips would deliver.\n\n" + table(["what", "size", "seconds", "result"], rows)
     )
     records = {"candidates": found.searched, "seconds": searched, "kinds": len(parts), "programme": programmed, "mixes": tried}
     write_result("plan_search", title="Searching plans", facts=facts, records=records, text=text, folder=RESULTS)
