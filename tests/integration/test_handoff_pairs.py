@@ -109,6 +109,17 @@ def test_layers_over_several_frameworks_hand_over_in_parts_with_every_link_over_
     compare_pairs(wanted, tmp_path / "events.jsonl", count=4)
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("transport", ["shared", "tcp"])
+def test_pages_are_handed_to_slots_and_pages_and_back(transport, tmp_path) -> None:
+    """Two runners with pages of their own, one with slots, and one whose device has its own address space and layout."""
+    backends = ["openvino", "openvino", "onnxruntime", "contrary"]
+    places = ("cpu:0/openvino:paged", "cpu:1/openvino:paged", "cpu:2/onnxruntime", "cpu:3/contrary")
+    roles = [f"prefill,decode={place}" for place in places]
+    wanted = deployment(zoo.DEMO_TARGET, backends, roles=roles, chunk=32, context=256, transport=transport)
+    compare_pairs(wanted, tmp_path / "events.jsonl", count=4)
+
+
 @pytest.mark.thorough
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("transport", ["shared", "tcp"])
