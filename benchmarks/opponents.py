@@ -96,6 +96,15 @@ class ServedContestant:
         """See Opponent."""
         return [worker.pid for worker in self._running.workers.values()]
 
+    def engine(self) -> int:
+        """Id of the process that schedules."""
+        return self._running.workers["engine"].pid
+
+    async def busy(self) -> float:
+        """Seconds that its device has spent in batches."""
+        lines = (await self._client.meters()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("inlay_device_busy_seconds{"))
+
     async def close(self) -> None:
         """See Opponent."""
         await self._client.aclose()
