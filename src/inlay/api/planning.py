@@ -32,7 +32,19 @@ from inlay.planner import (
     parse_fleet,
     parse_load,
 )
-from inlay.planner.report import Assumption, Report, Swing, compose, measured_vertices, page, picture, rasterised, swings, text
+from inlay.planner.report import (
+    Assumption,
+    Report,
+    Swing,
+    compose,
+    measured_vertices,
+    mix_table,
+    page,
+    picture,
+    rasterised,
+    swings,
+    text,
+)
 from inlay.specs.slo import parse_budgets
 
 __all__ = [
@@ -58,6 +70,8 @@ __all__ = [
     "told",
 ]
 SWING_STEPS, SWING_HALVINGS = 6, 8
+LINK = 50e9
+"""What carries KV where nothing else is said: one direction of 400 Gb/s."""
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,9 +127,11 @@ def plan(
     *,
     prices: PriceList,
     sensitivity: bool = True,
+    link: float = LINK,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Planned:
-    """Search, then report. `sensitivity` tries each assumption of drafts against the best other way. Raises InputError,
+    """Search, then report. `sensitivity` tries each assumption of drafts against the best other way; `link` is how many bytes a
+    second of KV go from prefill to decode. Raises InputError,
     ClusterError, ModelError."""
     facts, predictor = read_facts(question.model), Predictor.shipped()
     known: KnownSteps = {}
@@ -137,7 +153,8 @@ def plan(
             found_swings = _swings(assumed, ours, rival, contested, progress)
     progress("the report")
     points = measured_vertices(question, prices.catalogue, facts.name)
-    report = compose(question, found, prices=prices, points=points, swings=found_swings, rival=rival)
+    mixes = mix_table(question, known, prices=prices, bandwidth=link)
+    report = compose(question, found, prices=prices, points=points, swings=found_swings, rival=rival, mixes=mixes)
     return Planned(question=question, answer=found, report=report)
 
 

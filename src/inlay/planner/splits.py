@@ -47,10 +47,12 @@ def instances(
 
 
 def mixed(
-    question: Question, known: KnownSteps, *, catalogue: Catalogue, prices: PriceList, bandwidth: float
+    question: Question, known: KnownSteps, *, catalogue: Catalogue, prices: PriceList, bandwidth: float, whole: bool = False
 ) -> tuple[tuple[tuple[Instance, int], ...], Mix] | None:
-    """The best mix for the fleet and the caps, with the instances it has; None where none keeps what is asked."""
+    """The best mix for the fleet and the caps, with the instances it has; only of those that serve `whole` where that is
+    asked. None where none keeps what is asked."""
     items = instances(question, known, catalogue=catalogue, prices=prices, bandwidth=bandwidth)
+    items = tuple(item for item in items if item.role == "serve" or not whole)
     if not items:
         return None
     have: dict[str, int] = {}

@@ -6,6 +6,7 @@ from inlay.planner.report.compose import compose
 from inlay.planner.report.document import Chart, Report, Table, Trace, Vertex
 from inlay.planner.report.frontiers import MeasuredVertex
 from inlay.planner.report.measured import measured_vertices
+from inlay.planner.report.mixes import mix_table
 from inlay.planner.report.page import page
 from inlay.planner.report.picture import picture, rasterised
 from inlay.planner.report.sensitivity import Assumption, Swing, swing_table, swings
@@ -22,6 +23,7 @@ __all__ = [
     "Vertex",
     "compose",
     "measured_vertices",
+    "mix_table",
     "page",
     "picture",
     "rasterised",
