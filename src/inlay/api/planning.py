@@ -44,6 +44,7 @@ from inlay.planner.report import (
     rasterised,
     swings,
     text,
+    worth_table,
 )
 from inlay.specs.slo import parse_budgets
 
@@ -153,8 +154,16 @@ def plan(
             found_swings = _swings(assumed, ours, rival, contested, progress)
     progress("the report")
     points = measured_vertices(question, prices.catalogue, facts.name)
-    mixes = mix_table(question, known, prices=prices, bandwidth=link)
-    report = compose(question, found, prices=prices, points=points, swings=found_swings, rival=rival, mixes=mixes)
+    beside = [make(question, known, prices=prices, bandwidth=link) for make in (mix_table, worth_table)]
+    report = compose(
+        question,
+        found,
+        prices=prices,
+        points=points,
+        swings=found_swings,
+        rival=rival,
+        beside=[item for item in beside if item],
+    )
     return Planned(question=question, answer=found, report=report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from inlay.cost.ownership import PriceList
@@ -9,7 +10,7 @@ from inlay.cost.serving import Predictor
 from inlay.hardware.catalogue import read_catalogue
 from inlay.models.facts import read_facts
 from inlay.planner import KnownSteps, Question, answer, parse_fleet, parse_load
-from inlay.planner.report import Table, mix_table
+from inlay.planner.report import Table, mix_table, worth_table
 
 CATALOGUE = read_catalogue()
 
@@ -48,3 +49,20 @@ def test_a_split_names_both_of_its_roles(asked) -> None:
     for row in table(asked, 50e9).rows:
         if row[3] == "split":
             assert "prefill on" in row[4] and "decode on" in row[4]
+
+
+def test_a_card_more_never_costs_and_a_card_less_never_gains(asked) -> None:
+    question, known, prices = asked
+    found = worth_table(question, known, prices=prices, bandwidth=50e9)
+    assert found is not None and [row[0] for row in found.rows] == ["b200", "h200"]
+    for _, _, _, more, less, _ in found.rows:
+        assert float(more.replace(",", "")) >= 0 >= float(less.replace(",", ""))
+    assert any(float(row[3].replace(",", "")) > 1000 for row in found.rows)
+
+
+def test_the_last_card_of_a_kind_can_be_left_out(asked) -> None:
+    question, known, prices = asked
+    fleet = (*parse_fleet("b200:1"), *parse_fleet("h200:1"))
+    found = worth_table(msgspec.structs.replace(question, fleet=fleet), known, prices=prices, bandwidth=50e9)
+    assert found is not None
+    assert all(row[4].startswith("-") for row in found.rows)

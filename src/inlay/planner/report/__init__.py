@@ -11,6 +11,7 @@ from inlay.planner.report.page import page
 from inlay.planner.report.picture import picture, rasterised
 from inlay.planner.report.sensitivity import Assumption, Swing, swing_table, swings
 from inlay.planner.report.text import text
+from inlay.planner.report.worth import worth_table
 
 __all__ = [
     "Assumption",
@@ -30,4 +31,5 @@ __all__ = [
     "swing_table",
     "swings",
     "text",
+    "worth_table",
 ]

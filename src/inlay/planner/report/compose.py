@@ -28,10 +28,10 @@ def compose(
     points: Sequence[MeasuredVertex] = (),
     swings: Sequence[Swing] = (),
     rival: str = "",
-    mixes: Table | None = None,
+    beside: Sequence[Table] = (),
 ) -> Report:
-    """The report. `swings` are of the recommended way over `rival`, the name of the curve it was held against; `mixes` what
-    prefill and decode apart would give."""
+    """The report. `swings` are of the recommended way over `rival`, the name of the curve it was held against;
+    `beside` are tables of other questions."""
     plan = found.recommended or (found.nearest[0] if found.nearest else None)
     tables = [*_shift_tables(found), *_break_evens(found, prices)]
     doubts: tuple[str, ...] = (TTFT_DOUBT,)
@@ -40,8 +40,7 @@ def compose(
         tables.insert(0, ownership_table(plan, prices))
         doubts = (*plan.assumptions, *doubts_of(plan, prices), *_assumed(question, plan), *doubts)
         sources = sources_of(plan, prices)
-    if mixes is not None:
-        tables.append(mixes)
+    tables += beside
     if swings:
         note = f"Each assumption alone, the recommended way searched again each time, against {rival}."
         tables.append(swing_table(swings, title="Sensitivity (modelled)", gain=f"Tokens per {question.axis}", note=note))
