@@ -65,6 +65,11 @@ def test_openvino_is_refused_where_it_makes_weights_wide_again_behind_our_back(w
         load(world, world.model("gpt2", n_embd=64, n_inner=96), "openvino", "int8-weights")
 
 
+def multiplies_whole_numbers() -> bool:
+    """Whether this CPU has instructions for products of 8 bit."""
+    return any(name in Path("/proc/cpuinfo").read_text() for name in ("avx512_vnni", "avx_vnni", "asimddp", "amx_int8"))
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_rounded_activations_differ_from_rounded_weights_alone(world: Any, plain: Any, name: str) -> None:
     need(name)
@@ -72,6 +77,8 @@ def test_rounded_activations_differ_from_rounded_weights_alone(world: Any, plain
     case = plain(folder, pasts=(10, 14, 3), width=5, capacity=16)
     exact, rounded = load(world, folder, "reference", "int8-weights"), load(world, folder, name, "int8")
     error = max(relative_error(run_case(rounded, case), run_case(exact, case)))
+    if name == "openvino" and not multiplies_whole_numbers():
+        pytest.skip(f"this CPU has no VNNI, without which OpenVINO leaves activations as they are (error {error:.0e})")
     assert LEAST_ERROR < error < TOLERANCE["int8"]
     if name == "openvino":
         weights_alone = load(world, folder, name, "int8-weights")

@@ -24,7 +24,7 @@ def instances(
     named = {catalogue.sheet(item.chip).name: item.chip for item in question.allowed(catalogue)}
     found: list[Instance] = []
     for (sheet, chips, engine, precision, load), steps in known.items():
-        if sheet not in named or load != question.load:
+        if sheet not in named or load != question.load or not len(steps.batch):  # not even one sequence fits so few chips
             continue
         wanted = steps.model.wanted
         handed = kv_bytes(wanted.facts, wanted.formats, round(load.input_tokens))

@@ -1,4 +1,4 @@
-"""Which mode and how many drafts for one sequence, from measured acceptance, step times and messages. Pure arithmetic.
+"""Which mode and how many drafts for sequences that decode together. Pure arithmetic on acceptance, step times and messages.
 
 Where no times are known, a draft on another device runs ahead, one on the target's own device is waited for. With times, the
 mode of the largest predicted gain is taken, and none where it is too small; it is then tried again now and then.
@@ -77,20 +77,24 @@ def choose(state: State, sequence: Sequence, now: float, *, steps: int = 1, rows
     if target.facts.table is None:
         speculation.mode = _without_times(state, target, speculation)
         return
-    beside = _beside(target, sequence)
-    if speculation.mode == AUTO and beside:
-        _join(sequence, beside[0])
-        return
     speculation.since += 1
-    if speculation.mode == OFF:
+    before = speculation.mode
+    if before == OFF:
         if len(sequence.tokens) < speculation.probe_at:
             return
-    elif speculation.since < ROUNDS and speculation.mode != AUTO:
+    elif before != AUTO and speculation.since < ROUNDS:
         return
-    (best, most), before = best_choice(state, sequence, target, speculation), speculation.mode
-    target.pace.in_vain = min(target.pace.in_vain + (best.mode == OFF != before), PROBE_DOUBLINGS) if best.mode == OFF else 0
+    beside = _beside(target, sequence)
+    if before == AUTO and beside:
+        _join(sequence, beside[0])
+        return
+    best, most = best_choice(state, sequence, target, speculation)
+    if best.mode != OFF:
+        target.pace.in_vain = 0
+    elif before != OFF:
+        target.pace.in_vain = min(target.pace.in_vain + 1, PROBE_DOUBLINGS)
     pause = PROBE_TOKENS * (1 + len(beside)) << target.pace.in_vain  # a probe holds up all that decode here
-    probing = before == best.mode == OFF
+    probing = before == OFF and best.mode == OFF
     for item in (sequence, *beside):
         _take(item, most if probing else best, pause=pause, probing=probing)
 

@@ -66,3 +66,12 @@ def test_the_last_card_of_a_kind_can_be_left_out(asked) -> None:
     found = worth_table(msgspec.structs.replace(question, fleet=fleet), known, prices=prices, bandwidth=50e9)
     assert found is not None
     assert all(row[4].startswith("-") for row in found.rows)
+
+
+def test_a_model_too_large_for_one_chip_is_split_over_groups_that_hold_it() -> None:
+    question = Question(model="Llama-3.1-70B", fleet=parse_fleet("h100:4"), load=parse_load("isl=8192,osl=1024"))
+    known: KnownSteps = {}
+    prices, facts = PriceList(catalogue=CATALOGUE), read_facts("Llama-3.1-70B")
+    answer(question, facts, catalogue=CATALOGUE, predictor=Predictor.shipped(), prices=prices, known=known)
+    found = mix_table(question, known, prices=prices, bandwidth=50e9)
+    assert found is not None and all(" on 1 h100" not in row[4] for row in found.rows)
